@@ -1,0 +1,56 @@
+//! What a plan needs to know about the data and the network of an experiment, without training anything.
+
+use std::collections::BTreeMap;
+
+use crate::config::Settings;
+use crate::data::DataError;
+use crate::data::fingerprint::fingerprint;
+use crate::data::karpathy::read_images;
+use crate::data::tokenizer::Tokenizer;
+use crate::launch::plan::Facts;
+use crate::model::{DataSizes, parameter_count};
+
+/// Counts images and captions of the splits in use, words of the vocabulary, parameters; fingerprints the data.
+pub fn facts(settings: &Settings) -> Result<Facts, DataError> {
+    let data = &settings.data;
+    let vocabulary = Tokenizer::from_file(&data.vocabulary, data.cased)?.vocab_size();
+    let training = read_images(data, &data.train_splits)?;
+    let mut split_images = BTreeMap::new();
+    for split in used_splits(settings) {
+        let images = if data.train_splits.contains(&split) {
+            training.iter().filter(|image| image.split == split).count()
+        } else {
+            read_images(data, std::slice::from_ref(&split))?.len()
+        };
+        split_images.insert(split, images);
+    }
+    Ok(Facts {
+        train_images: training.len(),
+        train_samples: training.iter().map(|image| image.references.len()).sum(),
+        split_images,
+        vocabulary,
+        parameters: parameter_count(&settings.model, data_sizes(settings, vocabulary)),
+        data_fingerprint: fingerprint(data)?,
+    })
+}
+
+/// Sizes of the network that come from the data.
+pub fn data_sizes(settings: &Settings, vocabulary: usize) -> DataSizes {
+    DataSizes {
+        vocabulary,
+        region_feature_size: settings.data.region_feature_size,
+        num_region_classes: settings.data.num_region_classes,
+    }
+}
+
+/// Splits that training, selection and evaluation read, each once.
+pub fn used_splits(settings: &Settings) -> Vec<String> {
+    let mut splits = settings.data.train_splits.clone();
+    let others = settings.evaluate.splits.iter().chain([&settings.select.split]);
+    for split in others.filter(|split| !split.is_empty()) {
+        if !splits.contains(split) {
+            splits.push(split.clone());
+        }
+    }
+    splits
+}

@@ -1,0 +1,109 @@
+//! The command line: one file per subcommand. The only place that prints results and decides exit codes.
+
+mod check;
+mod context;
+mod data;
+mod diff;
+mod explain;
+mod facts;
+mod list;
+mod logs;
+mod plan;
+mod run;
+mod schema;
+mod show;
+mod status;
+mod table;
+mod worker;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use context::{ColorChoice, Context, Failure, exit};
+
+/// Reproduces, runs and improves the experiments of "Unified Vision-Language Pre-Training for Image Captioning and VQA".
+#[derive(Debug, Parser)]
+#[command(name = "vlp", version, max_term_width = 100)]
+struct Cli {
+    /// Colour: auto, always, never.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_enum, hide_possible_values = true)]
+    color: ColorChoice,
+    /// Only warnings and errors on stderr.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the experiments of a folder.
+    List(list::Args),
+    /// Check experiment files: all problems of all files in one pass.
+    Check(check::Args),
+    /// Print the resolved configuration; with --origin, where each value comes from.
+    Show(show::Args),
+    /// Print the settings in which two experiments differ.
+    Diff(diff::Args),
+    /// Explain an option or a section: type, default, range, unit, meaning.
+    Explain(explain::Args),
+    /// Print the JSON Schema of experiment files.
+    Schema(schema::Args),
+    /// Print what a run would do and need, before anything runs.
+    Plan(plan::Args),
+    /// Run an experiment and whatever it starts from; resumes or reuses what is there.
+    Run(run::Args),
+    /// List runs and how far they are.
+    Status(status::Args),
+    /// Print the log of a run.
+    Logs(logs::Args),
+    /// Print and write the tables of measured beside published scores.
+    Table(table::Args),
+    /// Make the demo world; verify data on disk.
+    Data(data::Args),
+    /// Print the completion script of a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// One process of a run; started by `vlp run`, or by a scheduler that sets RANK and WORLD_SIZE.
+    #[command(hide = true)]
+    Worker(worker::Args),
+}
+
+/// Parses the command line, runs the command, returns the exit code.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    let context = Context::new(cli.color, cli.quiet);
+    if !matches!(cli.command, Command::Worker(_)) {
+        log_to_stderr();
+    }
+    let result = match &cli.command {
+        Command::List(args) => list::execute(args, &context),
+        Command::Check(args) => check::execute(args, &context),
+        Command::Show(args) => show::execute(args, &context),
+        Command::Diff(args) => diff::execute(args, &context),
+        Command::Explain(args) => explain::execute(args, &context),
+        Command::Schema(args) => schema::execute(args, &context),
+        Command::Plan(args) => plan::execute(args, &context),
+        Command::Run(args) => run::execute(args, &context),
+        Command::Status(args) => status::execute(args, &context),
+        Command::Logs(args) => logs::execute(args, &context),
+        Command::Table(args) => table::execute(args, &context),
+        Command::Data(args) => data::execute(args, &context),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "vlp", &mut std::io::stdout());
+            Ok(exit::OK)
+        }
+        Command::Worker(args) => worker::execute(args, &context),
+    };
+    result.unwrap_or_else(|Failure { code, report }| {
+        eprintln!("{}", report.trim_end());
+        code
+    })
+}
+
+/// Log lines of the program itself: warnings, or what `RUST_LOG` asks for.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

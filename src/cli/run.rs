@@ -1,0 +1,225 @@
+//! `vlp run`: brings an experiment, and all it descends from, to a finished state; prints its tables.
+//!
+//! What is finished already is reused, what is unfinished is resumed. Deciding that is left to `pipeline`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::context::{Context, Failure, LayerArgs, config_failure, exit};
+use super::facts::facts;
+use super::table;
+use crate::config::{self, Experiment, Overrides};
+
+use crate::launch::LaunchError;
+use crate::launch::local::{self, Ending, Outcome, RankFailure};
+use crate::launch::plan::{self, Machine};
+use crate::pipeline::PipelineError;
+use crate::pipeline::lineage::{self, LineageError};
+use crate::pipeline::stage::{self, Candidate, Decided, Decision, Upstream};
+use crate::track::{RunDir, RunRecord, TrackError};
+
+/// The port at which processes meet when it is free.
+const MASTER_PORT: u16 = 29_500;
+
+/// Train and evaluate an experiment and all it starts from; the same command again resumes or reuses.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Experiment file.
+    pub file: PathBuf,
+    #[command(flatten)]
+    /// Layers above the file.
+    pub layers: LayerArgs,
+    /// Print the plan and stop; the same as `vlp plan`.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Start a new run of this experiment beside those there are.
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+/// Runs the command.
+pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
+    let prepared = Prepared::new(&args.file, &args.layers, args.fresh, context)?;
+    if args.dry_run {
+        print(&prepared.describe(context)?)?;
+        return Ok(exit::OK);
+    }
+    let last = prepared.chain.len() - 1;
+    if prepared.decided.iter().any(|d| !matches!(d.decision, Decision::Reuse(_))) {
+        summarise(&prepared, context);
+    }
+    let mut upstream = None;
+    for (index, candidate) in prepared.chain.iter().enumerate() {
+        let record = run_stage(candidate, upstream.as_ref(), args.fresh && index == last, args, context)?;
+        upstream = Some(Upstream::Ready(Box::new(record)));
+    }
+    print_tables(&prepared.chain[last].experiment, context)?;
+    Ok(exit::OK)
+}
+
+/// A chain of experiments with all that is known and decided before anything runs.
+pub struct Prepared {
+    /// The stages, upstream first.
+    pub chain: Vec<Candidate>,
+    /// What happens to each.
+    pub decided: Vec<Decided>,
+}
+
+impl Prepared {
+    /// Loads the experiment in `file` and its upstream experiments, asks for their facts and decides all stages.
+    pub fn new(file: &Path, layers: &LayerArgs, fresh: bool, context: &Context) -> Result<Self, Failure> {
+        let target = config::load(file, &layers.overrides()).map_err(|problems| config_failure(&problems, context))?;
+        let experiments = lineage::resolve(target, &inherited(layers)).map_err(|e| lineage_failure(e, context))?;
+        let mut chain = Vec::new();
+        for experiment in experiments {
+            if !experiment.warnings.0.is_empty() {
+                eprintln!("{}", experiment.warnings.render(context.color));
+            }
+            let facts = facts(&experiment.settings).map_err(|e| Failure::new(exit::DATA, e))?;
+            chain.push(Candidate { experiment, facts });
+        }
+        let decided = stage::decide_all(&chain, fresh).map_err(pipeline_failure)?;
+        Ok(Self { chain, decided })
+    }
+
+    /// The full plan.
+    pub fn describe(&self, context: &Context) -> Result<String, Failure> {
+        Ok(stage::describe(&self.chain, &self.decided, &machine(1, context)?))
+    }
+}
+
+/// Prints to stdout; a reader that has gone is no error.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let help = "check what stdout is redirected to";
+            Err(Failure::new(exit::TRAIN, format!("cannot write to stdout: {error}\n  help: {help}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The layers that upstream experiments get too: all but `--set`.
+fn inherited(layers: &LayerArgs) -> Overrides {
+    LayerArgs { set: Vec::new(), ..layers.clone() }.overrides()
+}
+
+/// This machine. A port is only looked for when several processes need one.
+fn machine(world_size: usize, context: &Context) -> Result<Machine, Failure> {
+    let program = std::env::current_exe().map_err(|e| {
+        let help = "start `vlp` by its full path";
+        Failure::new(exit::TRAIN, format!("cannot find the path of this program: {e}\n  help: {help}"))
+    })?;
+    let master_port =
+        if world_size > 1 { local::free_port(MASTER_PORT).map_err(launch_failure)? } else { MASTER_PORT };
+    Ok(Machine {
+        program,
+        extra_args: if context.quiet { vec!["--quiet".into()] } else { Vec::new() },
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        master_port,
+    })
+}
+
+fn summarise(prepared: &Prepared, context: &Context) {
+    if context.quiet {
+        return;
+    }
+    for (candidate, decided) in prepared.chain.iter().zip(&prepared.decided) {
+        if matches!(decided.decision, Decision::Reuse(_)) {
+            continue;
+        }
+        let settings = &candidate.experiment.settings;
+        let needs = plan::needs(settings, &candidate.facts);
+        eprintln!("plan  {}: {needs}", settings.experiment.name);
+    }
+}
+
+/// Brings one stage to a finished state and returns its record.
+fn run_stage(
+    candidate: &Candidate,
+    upstream: Option<&Upstream>,
+    fresh: bool,
+    args: &Args,
+    context: &Context,
+) -> Result<RunRecord, Failure> {
+    let decided = stage::decide(candidate, upstream, fresh).map_err(pipeline_failure)?;
+    let settings = &candidate.experiment.settings;
+    if !context.quiet {
+        eprintln!("stage {}", stage::line(candidate, &decided));
+        decided.notes.iter().for_each(|note| eprintln!("note  {note}"));
+    }
+    let run = match &decided.decision {
+        Decision::Reuse(run) => return RunRecord::read(run).map_err(track_failure),
+        Decision::Resume(run) => run.clone(),
+        Decision::Start => {
+            RunDir::create(Path::new(&settings.output.runs), &decided.lock).map_err(track_failure)?
+        }
+    };
+    let machine = machine(settings.launch.world_size, context)?;
+    let plan = plan::plan(settings, &candidate.facts, &machine, run.path());
+    match local::run(&run, &plan.processes).map_err(launch_failure)? {
+        Outcome::Finished => {
+            if !context.quiet {
+                eprintln!("done  {}", run.path().display());
+            }
+            RunRecord::read(&run).map_err(track_failure)
+        }
+        Outcome::Interrupted => Err(interrupted(&run, args)),
+        Outcome::Failed(failure) => Err(failed(&run, &failure)),
+    }
+}
+
+fn interrupted(run: &RunDir, args: &Args) -> Failure {
+    // With --fresh the command would start yet another run.
+    let command = format!("vlp run {}", args.file.display());
+    let help = format!("`{command}` with the same options (but without --fresh) resumes it");
+    Failure { code: exit::RESUMABLE, report: format!("interrupted: {}\n  help: {help}", run.path().display()) }
+}
+
+/// Exit codes for wrong configuration or data pass through; everything else is a failed training.
+fn failed(run: &RunDir, failure: &RankFailure) -> Failure {
+    let code = match failure.ending {
+        Ending::Code(code) if code == i32::from(exit::CONFIG) => exit::CONFIG,
+        Ending::Code(code) if code == i32::from(exit::DATA) => exit::DATA,
+        _ => exit::TRAIN,
+    };
+    let help = "mend the cause and give the same command again: it resumes from the last checkpoint";
+    Failure::new(code, format!("{} failed: {failure}\n  help: {help}", run.path().display()))
+}
+
+/// Writes all tables and prints those with a row of `experiment`.
+fn print_tables(experiment: &Experiment, context: &Context) -> Result<(), Failure> {
+    let rows = &experiment.settings.paper;
+    let tables = table::collect_with(experiment)?;
+    table::write(&tables)?;
+    let own: Vec<_> = tables.into_iter().filter(|t| rows.iter().any(|row| row.table == t.name)).collect();
+    if own.is_empty() && !context.quiet {
+        eprintln!("note  {} has no [[paper]] rows, so there is no table to print", experiment.file.display());
+    }
+    print(&table::text(&own, None, context))
+}
+
+fn lineage_failure(error: LineageError, context: &Context) -> Failure {
+    match error {
+        LineageError::Config(problems) => config_failure(&problems, context),
+        other => Failure::new(exit::CONFIG, other),
+    }
+}
+
+fn pipeline_failure(error: PipelineError) -> Failure {
+    let code = match error {
+        PipelineError::Track(_) => exit::TRAIN,
+        PipelineError::Select(_) | PipelineError::Refused(_) => exit::CONFIG,
+    };
+    Failure::new(code, error)
+}
+
+fn launch_failure(error: LaunchError) -> Failure {
+    Failure::new(exit::TRAIN, error)
+}
+
+/// A failure of the records of a run.
+pub fn track_failure(error: TrackError) -> Failure {
+    Failure::new(exit::TRAIN, error)
+}

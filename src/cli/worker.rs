@@ -1,0 +1,270 @@
+//! `vlp worker`: one process of a run. Trains, validates, evaluates the chosen checkpoints; everything it needs stands in
+//! the run's lock and in RANK and WORLD_SIZE.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use super::context::{Context, Failure, exit};
+use super::facts::data_sizes;
+use super::run::track_failure;
+use crate::config::Settings;
+use crate::data::karpathy::CaptionData;
+use crate::data::region_store::RegionStore;
+use crate::data::tokenizer::Tokenizer;
+use crate::distributed::Single;
+use crate::evaluate::{CaptionTask, EvaluateError, save_predictions, score_predictions};
+use crate::model::{Vlp, device, weights};
+use crate::track::{Entry, Journal, Lock, RunDir, RunRecord, Scores};
+use crate::train::TrainError;
+use crate::train::engine::Training;
+
+/// Arguments of a worker.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run folder.
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+}
+
+/// Set by SIGINT and SIGTERM.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs the command.
+pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
+    let run = RunDir::open(&args.run).map_err(track_failure)?;
+    let rank = rank_of_environment()?;
+    log_to_file(&run.rank_log(rank))?;
+    stop_on_signals();
+    let result = work(&run, context);
+    match result {
+        Ok(()) => Ok(exit::OK),
+        Err(failure) if failure.code == exit::RESUMABLE => {
+            tracing::info!("interrupted; the last finished epoch is kept");
+            Ok(exit::RESUMABLE)
+        }
+        Err(failure) => {
+            // The runner quotes the log; under another scheduler stderr is all there is.
+            tracing::error!("{}", failure.report);
+            Ok(failure.code)
+        }
+    }
+}
+
+/// `RANK` and `WORLD_SIZE` as torchrun and Slurm wrappers set them; absent means a group of one.
+fn rank_of_environment() -> Result<usize, Failure> {
+    let number = |name: &str, default: usize| match std::env::var(name) {
+        Err(_) => Ok(default),
+        Ok(text) => text.parse::<usize>().map_err(|_| {
+            let help = format!("set {name} to a number, or leave it unset for a single process");
+            Failure::new(exit::CONFIG, format!("environment variable {name} is `{text}`, expected a number\n  help: {help}"))
+        }),
+    };
+    let (rank, world_size) = (number("RANK", 0)?, number("WORLD_SIZE", 1)?);
+    if world_size != 1 {
+        let help = "start one process per experiment; `train.gradient_accumulation_steps` gives larger batches";
+        let report = format!("WORLD_SIZE is {world_size}, this build runs one process\n  help: {help}");
+        return Err(Failure::new(exit::CONFIG, report));
+    }
+    Ok(rank)
+}
+
+/// JSON lines into the rank's log (`RUST_LOG` adds detail); warnings on stderr too.
+fn log_to_file(path: &Path) -> Result<(), Failure> {
+    let file = std::fs::File::options().append(true).create(true).open(path).map_err(|e| {
+        let help = "check the permissions of the run folder and the free space";
+        Failure::new(exit::TRAIN, format!("cannot write the log {}: {e}\n  help: {help}", path.display()))
+    })?;
+    let filter = || EnvFilter::try_from_default_env();
+    let log = tracing_subscriber::fmt::layer().json().with_writer(Arc::new(file));
+    let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    tracing_subscriber::registry()
+        .with(log.with_filter(filter().unwrap_or_else(|_| "info".into())))
+        .with(console.with_filter(filter().unwrap_or_else(|_| "off".into())))
+        .init();
+    Ok(())
+}
+
+extern "C" fn note_signal(_: libc::c_int) {
+    STOP.store(true, Ordering::Relaxed);
+}
+
+fn stop_on_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        unsafe { libc::signal(signal, note_signal as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    }
+}
+
+fn work(run: &RunDir, context: &Context) -> Result<(), Failure> {
+    let lock = Lock::load(&run.lock_file()).map_err(track_failure)?;
+    let settings = &lock.settings;
+    let name = settings.launch.device.as_str();
+    let device = device::open(name).map_err(|e| Failure::new(exit::CONFIG, e))?;
+    tracing::info!(device = device::resolve(name), run = %run.path().display(), "worker started");
+    let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
+    let tokenizer = Tokenizer::from_file(&settings.data.vocabulary, settings.data.cased).map_err(data_failure)?;
+    let store = Arc::new(RegionStore::open(&settings.data).map_err(data_failure)?);
+    let world = World { settings, run, journal: &journal, tokenizer: &tokenizer, store, device };
+    world.train(&lock, context)?;
+    world.evaluate(context)
+}
+
+/// What training and evaluation share.
+struct World<'a> {
+    settings: &'a Settings,
+    run: &'a RunDir,
+    journal: &'a Journal,
+    tokenizer: &'a Tokenizer,
+    store: Arc<RegionStore>,
+    device: Device,
+}
+
+impl World<'_> {
+    fn new_model(&self) -> Vlp {
+        let sizes = data_sizes(self.settings, self.tokenizer.vocab_size());
+        Vlp::new(&self.settings.model, sizes, self.settings.experiment.seed, &self.device)
+    }
+
+    /// Initial weights: random, and where there is a parent, its checkpoint's.
+    fn initial_model(&self, lock: &Lock) -> Result<Vlp, Failure> {
+        let model = self.new_model();
+        let Some(parent) = &lock.parent else { return Ok(model) };
+        let (model, report) = weights::load(model, &parent.checkpoint, &self.settings.init.allow_missing)
+            .map_err(|e| Failure::new(exit::CONFIG, e))?;
+        tracing::info!(
+            checkpoint = %parent.checkpoint.display(),
+            missing = report.missing.join(", "),
+            unexpected = report.unexpected.join(", "),
+            "initial weights"
+        );
+        Ok(model)
+    }
+
+    fn load(&self, splits: &[String]) -> Result<Arc<CaptionData>, Failure> {
+        CaptionData::load(&self.settings.data, splits, self.tokenizer).map(Arc::new).map_err(data_failure)
+    }
+
+    fn train(&self, lock: &Lock, context: &Context) -> Result<(), Failure> {
+        let settings = self.settings;
+        let last = RunRecord::read(self.run).map_err(track_failure)?.last_epoch;
+        let split = &settings.select.split;
+        let validation = if split.is_empty() { None } else { Some(self.load(std::slice::from_ref(split))?) };
+        let training = Training {
+            settings,
+            run: self.run,
+            journal: self.journal,
+            collective: &mut Single,
+            device: self.device.clone(),
+            data: self.load(&settings.data.train_splits)?,
+            store: Arc::clone(&self.store),
+            tokenizer: self.tokenizer,
+            stop: &STOP,
+            terminal: context.terminal,
+            quiet: context.quiet,
+        };
+        let model = if last.is_some() { self.new_model() } else { self.initial_model(lock)? };
+        let mut validate = |model: &Vlp, epoch: usize| match &validation {
+            None => Ok(BTreeMap::new()),
+            Some(data) => self
+                .score(model, data, settings.select.beam_size, &format!("epoch-{epoch:04}.{split}"))
+                .map_err(|error| match error {
+                    EvaluateError::Data(e) => TrainError::Data(e),
+                    EvaluateError::Track(e) => TrainError::Track(e),
+                    other => TrainError::Validation(other.to_string()),
+                }),
+        };
+        training.run(model, &mut validate).map_err(train_failure)
+    }
+
+    /// Captions a split, saves the predictions under `name`, and scores them.
+    fn score(
+        &self,
+        model: &Vlp,
+        data: &Arc<CaptionData>,
+        beam_size: usize,
+        name: &str,
+    ) -> Result<BTreeMap<String, f64>, EvaluateError> {
+        let task = CaptionTask {
+            data: Arc::clone(data),
+            store: Arc::clone(&self.store),
+            tokenizer: self.tokenizer,
+            data_settings: &self.settings.data,
+            settings: &self.settings.evaluate,
+            beam_size,
+        };
+        let started = Instant::now();
+        let predictions = task.caption(model, &self.device)?;
+        let seconds = started.elapsed().as_secs_f64();
+        save_predictions(&predictions, &self.run.predictions().join(format!("{name}.json")))?;
+        let scores = score_predictions(data, &predictions)?;
+        tracing::info!(predictions = name, images = predictions.len(), beam_size, seconds, "captioned");
+        Ok(scores)
+    }
+
+    /// Scores the checkpoints and splits that `[evaluate]` asks for and that have no scores yet.
+    fn evaluate(&self, context: &Context) -> Result<(), Failure> {
+        let path = self.run.scores_file();
+        let mut scores = Scores::load(&path).map_err(track_failure)?;
+        let record = RunRecord::read(self.run).map_err(track_failure)?;
+        for split in &self.settings.evaluate.splits {
+            let data = self.load(std::slice::from_ref(split))?;
+            for choice in &self.settings.evaluate.checkpoints {
+                if scores.get(*choice, split).is_some() {
+                    continue;
+                }
+                if STOP.load(Ordering::Relaxed) {
+                    return Err(Failure { code: exit::RESUMABLE, report: String::new() });
+                }
+                let Some(epoch) = record.epoch_of(*choice) else { continue };
+                let file = self.run.model_file(epoch);
+                let (model, _) =
+                    weights::load(self.new_model(), &file, &[]).map_err(|e| Failure::new(exit::TRAIN, e))?;
+                let name = format!("epoch-{epoch:04}.{split}");
+                let beams = self.settings.evaluate.beam_size;
+                let found = self
+                    .score(&model.valid(), &data, beams, &format!("{name}.beam-{beams}"))
+                    .map_err(evaluate_failure)?;
+                let kind = serde_json::to_value(choice).ok().and_then(|v| v.as_str().map(str::to_owned));
+                let kind = kind.unwrap_or_default();
+                for (metric, score) in &found {
+                    let entry = Entry::metric(format!("{split}/{kind}/{metric}"), *score, 0, epoch as u64);
+                    self.journal.append(&entry).map_err(track_failure)?;
+                }
+                if !context.quiet {
+                    let cider = found.get("cider").map_or(0.0, |c| c * 100.0);
+                    eprintln!("{split}  {kind} checkpoint (epoch {epoch}), beam {beams}: CIDEr {cider:.1}");
+                }
+                scores.insert(*choice, split, found);
+                scores.save(&path).map_err(track_failure)?;
+            }
+        }
+        self.journal.sync().map_err(track_failure)
+    }
+}
+
+fn data_failure(error: crate::data::DataError) -> Failure {
+    Failure::new(exit::DATA, error)
+}
+
+fn evaluate_failure(error: EvaluateError) -> Failure {
+    let code = if matches!(error, EvaluateError::Data(_)) { exit::DATA } else { exit::TRAIN };
+    Failure::new(code, error)
+}
+
+fn train_failure(error: TrainError) -> Failure {
+    let code = match error {
+        TrainError::Interrupted => exit::RESUMABLE,
+        TrainError::Data(_) => exit::DATA,
+        _ => exit::TRAIN,
+    };
+    Failure::new(code, error)
+}

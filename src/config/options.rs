@@ -1,0 +1,542 @@
+//! Every option of an experiment: name, type, default, range, unit and meaning, each stated once.
+//!
+//! The JSON Schemas, `vlp explain`, the checks and the tracked parameters are generated from these types.
+//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// All settings of one experiment. Every key has a value: a default, or one given by a layer above it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Name and purpose of the experiment.
+    pub experiment: ExperimentSettings,
+    /// Annotations, region features, boxes and vocabulary on disk, and how they are loaded.
+    pub data: DataSettings,
+    /// The network: one shared Transformer for encoding and decoding (BERT-base in the paper).
+    pub model: ModelSettings,
+    /// Where the initial weights come from.
+    pub init: InitSettings,
+    /// What is minimised.
+    pub objective: ObjectiveSettings,
+    /// Optimiser, schedule and length of the training.
+    pub train: TrainSettings,
+    /// How the best checkpoint is chosen after each epoch.
+    pub select: SelectSettings,
+    /// What is decoded and scored with the chosen checkpoint.
+    pub evaluate: EvaluateSettings,
+    /// Processes and devices.
+    pub launch: LaunchSettings,
+    /// Folders that a run writes to.
+    pub output: OutputSettings,
+    /// Rows of published tables that this experiment reproduces.
+    pub paper: Vec<PaperRow>,
+}
+
+/// Name and purpose of the experiment.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExperimentSettings {
+    /// Name under which other experiments refer to this one; also its folder below `output.runs`.
+    #[schemars(
+        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"),
+        extend("x-form" = "letters, digits, `_`, `.` and `-`, the first a letter or digit")
+    )]
+    pub name: String,
+    /// One line for tables and listings.
+    pub description: String,
+    /// Seed of initial weights, order of samples, masking and dropout.
+    pub seed: u64,
+}
+
+/// Which collection is read; decides how an image id is derived from its annotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dataset {
+    /// COCO captions: the id is the number at the end of the file name.
+    #[default]
+    Coco,
+    /// Conceptual Captions: the id is `imgid`.
+    Cc,
+    /// Flickr30k: the id is the stem of the file name.
+    Flickr30k,
+}
+
+/// File format of the region features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RegionFormat {
+    /// HDF5 files `<prefix>_featNNN.h5` and `<prefix>_clsNNN.h5`, NNN = last three digits of the image id, one dataset per file stem.
+    #[default]
+    Hdf5,
+    /// numpy files `<prefix>/<stem>.npy` and `<prefix>/<stem>_cls_prob.npy`.
+    Npy,
+}
+
+/// Which end of a caption is cut when it has more than `data.max_text_length` word pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Truncate {
+    /// Always the tail (`--always_truncate_tail`, which every published command uses).
+    #[default]
+    Tail,
+    /// One piece at a time from a randomly drawn end.
+    Random,
+}
+
+/// Annotations, region features, boxes and vocabulary on disk, and how they are loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataSettings {
+    /// Which collection is read; decides how an image id is derived from its annotation.
+    pub dataset: Dataset,
+    /// Karpathy-layout annotation file (`dataset_coco.json`).
+    #[schemars(extend("x-path" = "file"))]
+    pub annotations: String,
+    /// JSON file whose keys (or entries) are the usable image file names.
+    #[schemars(extend("x-path" = "file"))]
+    pub valid_images: String,
+    /// Format of the region features.
+    pub region_format: RegionFormat,
+    /// Path prefix of the region features: what stands before `_featNNN.h5` (hdf5), or the folder of the npy files (npy).
+    #[schemars(extend("x-path" = "prefix"))]
+    pub region_prefix: String,
+    /// HDF5 file with one box table per image: x1 y1 x2 y2 class confidence.
+    #[schemars(extend("x-path" = "file"))]
+    pub boxes: String,
+    /// WordPiece vocabulary, one token per line.
+    #[schemars(extend("x-path" = "file"))]
+    pub vocabulary: String,
+    /// Keep upper case and accents (the paper uses the cased vocabulary).
+    pub cased: bool,
+    /// Splits that training reads.
+    #[schemars(length(min = 1))]
+    pub train_splits: Vec<String>,
+    /// Regions per image.
+    #[schemars(range(min = 1, max = 1000))]
+    pub num_regions: usize,
+    /// Numbers per region feature (fc6/fc7 of the detector).
+    #[schemars(range(min = 1))]
+    pub region_feature_size: usize,
+    /// Object classes of the detector, background included.
+    #[schemars(range(min = 1))]
+    pub num_region_classes: usize,
+    /// Word pieces per caption in training, [SEP] not counted (`max_len_b`).
+    #[schemars(range(min = 1, max = 400), extend("x-unit" = "word pieces"))]
+    pub max_text_length: usize,
+    /// Which end of a longer caption is cut.
+    pub truncate: Truncate,
+    /// Use at most this many images of each split; 0 uses all.
+    #[schemars(extend("x-unit" = "images"))]
+    pub max_images: usize,
+    /// Loader threads; the batches do not depend on their number.
+    #[schemars(range(min = 1, max = 256), extend("x-unit" = "threads"))]
+    pub workers: usize,
+    /// Batches prepared ahead of the training step.
+    #[schemars(range(min = 1, max = 64), extend("x-unit" = "batches"))]
+    pub prefetch: usize,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            dataset: Dataset::Coco,
+            annotations: String::new(),
+            valid_images: String::new(),
+            region_format: RegionFormat::Hdf5,
+            region_prefix: String::new(),
+            boxes: String::new(),
+            vocabulary: String::new(),
+            cased: true,
+            train_splits: vec!["train".into()],
+            num_regions: 100,
+            region_feature_size: 2048,
+            num_region_classes: 1601,
+            max_text_length: 20,
+            truncate: Truncate::Tail,
+            max_images: 0,
+            workers: 2,
+            prefetch: 4,
+        }
+    }
+}
+
+/// The network: one shared Transformer for encoding and decoding (BERT-base in the paper).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSettings {
+    /// Width of the hidden states; a multiple of `num_attention_heads`.
+    #[schemars(range(min = 1))]
+    pub hidden_size: usize,
+    /// Transformer layers.
+    #[schemars(range(min = 1, max = 1000))]
+    pub num_hidden_layers: usize,
+    /// Attention heads per layer.
+    #[schemars(range(min = 1))]
+    pub num_attention_heads: usize,
+    /// Width of the feed-forward layers.
+    #[schemars(range(min = 1))]
+    pub intermediate_size: usize,
+    /// Rows of the position table; at least regions + text + 3.
+    #[schemars(range(min = 1))]
+    pub max_position_embeddings: usize,
+    /// Rows of the segment table; 6 holds bidirectional 0/1 and sequence-to-sequence 4/5.
+    #[schemars(range(min = 6))]
+    pub type_vocab_size: usize,
+    /// Dropout on embeddings and sub-layer outputs.
+    #[schemars(range(min = 0.0, max = 0.99))]
+    pub hidden_dropout_prob: f64,
+    /// Dropout on attention probabilities.
+    #[schemars(range(min = 0.0, max = 0.99))]
+    pub attention_probs_dropout_prob: f64,
+    /// Standard deviation of the initial BERT weights.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub initializer_range: f64,
+    /// Epsilon of every LayerNorm.
+    #[schemars(range(min = 0.0, max = 0.1))]
+    pub layer_norm_eps: f64,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            max_position_embeddings: 512,
+            type_vocab_size: 6,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            initializer_range: 0.02,
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+/// Which checkpoint of a finished run is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckpointChoice {
+    /// The one with the best selection score.
+    Best,
+    /// The one of the last epoch.
+    #[default]
+    Last,
+    /// The one of the first epoch.
+    First,
+}
+
+/// Where the initial weights come from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct InitSettings {
+    /// Name of an upstream experiment, or path of a checkpoint; empty draws random weights.
+    #[schemars(extend("x-path" = "file"))]
+    pub from: String,
+    /// Which checkpoint of the upstream experiment.
+    pub checkpoint: CheckpointChoice,
+    /// Patterns (`*` matches anything) of weights that may be missing from the checkpoint and are then drawn at random.
+    pub allow_missing: Vec<String>,
+}
+
+/// What is minimised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectiveKind {
+    /// Cross entropy of masked words, bidirectional or sequence-to-sequence (pre-training and captioning).
+    #[default]
+    Masked,
+}
+
+/// What is minimised.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectiveSettings {
+    /// Kind of objective.
+    pub kind: ObjectiveKind,
+    /// Share of samples with the sequence-to-sequence mask; `s2s_prob + bi_prob` is 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub s2s_prob: f64,
+    /// Share of samples with the bidirectional mask.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub bi_prob: f64,
+    /// Share of the words of a caption that are masked.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub mask_prob: f64,
+    /// At most this many masked words per caption.
+    #[schemars(range(min = 1, max = 400), extend("x-unit" = "words"))]
+    pub max_pred: usize,
+    /// Probability mass moved from the label to the other words; 0 is plain cross entropy.
+    #[schemars(range(min = 0.0, max = 0.99))]
+    pub label_smoothing: f64,
+    /// Share of the samples of a batch, those of highest loss, that are left out; 0 keeps all.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub drop_worst_ratio: f64,
+    /// `drop_worst_ratio` acts from the epoch after this one.
+    #[schemars(extend("x-unit" = "epochs"))]
+    pub drop_after: usize,
+    /// Share of the regions whose embeddings are zeroed and matched by the region loss; 0 switches it off.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub vis_mask_prob: f64,
+}
+
+impl Default for ObjectiveSettings {
+    fn default() -> Self {
+        Self {
+            kind: ObjectiveKind::Masked,
+            s2s_prob: 1.0,
+            bi_prob: 0.0,
+            mask_prob: 0.15,
+            max_pred: 3,
+            label_smoothing: 0.0,
+            drop_worst_ratio: 0.0,
+            drop_after: 6,
+            vis_mask_prob: 0.0,
+        }
+    }
+}
+
+/// Shape of the learning-rate schedule after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Linear to 0 at the end of the training.
+    #[default]
+    WarmupLinear,
+    /// Constant.
+    WarmupConstant,
+    /// Half a cosine.
+    WarmupCosine,
+}
+
+/// Optimiser (BertAdam), schedule and length of the training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainSettings {
+    /// Passes over the training samples.
+    #[schemars(range(min = 1), extend("x-unit" = "epochs"))]
+    pub epochs: usize,
+    /// Samples per step and process.
+    #[schemars(range(min = 1), extend("x-unit" = "samples"))]
+    pub batch_size: usize,
+    /// Batches whose gradients are averaged into one step of the optimiser.
+    #[schemars(range(min = 1), extend("x-unit" = "batches"))]
+    pub gradient_accumulation_steps: usize,
+    /// Peak learning rate.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub learning_rate: f64,
+    /// Schedule after the warm-up.
+    pub schedule: Schedule,
+    /// Share of all steps over which the learning rate rises from 0.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub warmup_proportion: f64,
+    /// Decoupled weight decay of all parameters but biases and LayerNorm.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub weight_decay: f64,
+    /// Decay of the first moment.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub beta1: f64,
+    /// Decay of the second moment.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub epsilon: f64,
+    /// Each parameter's gradient is clipped to this norm on its own; 0 switches clipping off.
+    #[schemars(range(min = 0.0))]
+    pub max_grad_norm: f64,
+    /// Steps between two points of the loss curve.
+    #[schemars(range(min = 1), extend("x-unit" = "steps"))]
+    pub log_every: usize,
+    /// Newest checkpoints kept besides the best and the first.
+    #[schemars(range(min = 1), extend("x-unit" = "checkpoints"))]
+    pub keep_checkpoints: usize,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            epochs: 30,
+            batch_size: 64,
+            gradient_accumulation_steps: 1,
+            learning_rate: 3e-5,
+            schedule: Schedule::WarmupLinear,
+            warmup_proportion: 0.1,
+            weight_decay: 0.01,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-6,
+            max_grad_norm: 1.0,
+            log_every: 10,
+            keep_checkpoints: 2,
+        }
+    }
+}
+
+/// A score of captions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// BLEU-1.
+    #[serde(rename = "bleu_1")]
+    Bleu1,
+    /// BLEU-2.
+    #[serde(rename = "bleu_2")]
+    Bleu2,
+    /// BLEU-3.
+    #[serde(rename = "bleu_3")]
+    Bleu3,
+    /// BLEU-4.
+    #[serde(rename = "bleu_4")]
+    Bleu4,
+    /// ROUGE-L.
+    RougeL,
+    /// CIDEr (the clipped, length-penalised form of the COCO tools).
+    #[default]
+    Cider,
+}
+
+/// How the best checkpoint is chosen after each epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectSettings {
+    /// Split that is decoded after each epoch; empty skips validation, and the last checkpoint is the best.
+    pub split: String,
+    /// Score that decides; the first of equal ones wins.
+    pub metric: Metric,
+    /// Beams; 1 is greedy.
+    #[schemars(range(min = 1, max = 64))]
+    pub beam_size: usize,
+}
+
+impl Default for SelectSettings {
+    fn default() -> Self {
+        Self { split: "val".into(), metric: Metric::Cider, beam_size: 1 }
+    }
+}
+
+/// What is decoded and scored with the chosen checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateSettings {
+    /// Splits that are decoded and scored; empty for none.
+    pub splits: Vec<String>,
+    /// Checkpoints that are scored: the published number is that of `best`.
+    pub checkpoints: Vec<CheckpointChoice>,
+    /// Beams; 1 is greedy.
+    #[schemars(range(min = 1, max = 64))]
+    pub beam_size: usize,
+    /// Images decoded at once.
+    #[schemars(range(min = 1), extend("x-unit" = "images"))]
+    pub batch_size: usize,
+    /// Decoding stops after this many word pieces (`max_tgt_length`).
+    #[schemars(range(min = 1, max = 400), extend("x-unit" = "word pieces"))]
+    pub max_length: usize,
+    /// No caption ends before it has this many word pieces.
+    #[schemars(extend("x-unit" = "word pieces"))]
+    pub min_length: usize,
+    /// Added to a beam's score for each word piece.
+    pub length_penalty: f64,
+    /// No sequence of this many word pieces occurs twice in a caption; 0 allows all.
+    pub no_repeat_ngram: usize,
+}
+
+impl Default for EvaluateSettings {
+    fn default() -> Self {
+        Self {
+            splits: vec!["test".into()],
+            checkpoints: vec![CheckpointChoice::Best],
+            beam_size: 5,
+            batch_size: 100,
+            max_length: 20,
+            min_length: 0,
+            length_penalty: 0.0,
+            no_repeat_ngram: 0,
+        }
+    }
+}
+
+/// Processes and devices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaunchSettings {
+    /// Processes, one per device; gradients are averaged over them.
+    #[schemars(range(min = 1), extend("x-unit" = "processes"))]
+    pub world_size: usize,
+    /// `auto`, `flex` (embedded CPU engine), `tch-cpu` (LibTorch on the CPU).
+    #[schemars(extend("enum" = ["auto", "flex", "tch-cpu"]))]
+    pub device: String,
+    /// Compute threads per process; 0 shares the processors of the machine among its processes.
+    #[schemars(range(max = 1024), extend("x-unit" = "threads"))]
+    pub threads: usize,
+}
+
+impl Default for LaunchSettings {
+    fn default() -> Self {
+        Self { world_size: 1, device: "auto".into(), threads: 0 }
+    }
+}
+
+/// Folders that a run writes to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutputSettings {
+    /// Runs go to `<runs>/<experiment>/<run id>`.
+    #[schemars(extend("x-path" = "folder"))]
+    pub runs: String,
+    /// Generated tables go here.
+    #[schemars(extend("x-path" = "folder"))]
+    pub results: String,
+}
+
+impl Default for OutputSettings {
+    fn default() -> Self {
+        Self { runs: "runs".into(), results: "results".into() }
+    }
+}
+
+/// A row of a published table: what was reported, and how far from it a reproduction may be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PaperRow {
+    /// Table the row belongs to; tables are written to `<output.results>/<table>.*`.
+    #[schemars(
+        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"),
+        extend("x-form" = "letters, digits, `_` and `-`, the first a letter or digit")
+    )]
+    pub table: String,
+    /// Name of the row.
+    pub row: String,
+    /// Split whose scores are shown.
+    pub split: String,
+    /// Checkpoint whose scores are shown.
+    pub checkpoint: CheckpointChoice,
+    /// Reported score in points (BLEU, ROUGE-L, CIDEr × 100), by metric.
+    pub expect: BTreeMap<String, f64>,
+    /// Largest difference from `expect`, in points, that still counts as reproduced; by metric.
+    pub tolerance: BTreeMap<String, f64>,
+    /// Smallest value that counts as reproduced where no exact figure is expected, by metric; `cider_over_first` is the
+    /// ratio of this score to that of the first epoch's checkpoint.
+    pub at_least: BTreeMap<String, f64>,
+    /// Where the reported scores come from.
+    pub source: String,
+}
+
+impl Default for PaperRow {
+    fn default() -> Self {
+        Self {
+            table: String::new(),
+            row: String::new(),
+            split: "test".into(),
+            checkpoint: CheckpointChoice::Best,
+            expect: BTreeMap::new(),
+            tolerance: BTreeMap::new(),
+            at_least: BTreeMap::new(),
+            source: String::new(),
+        }
+    }
+}

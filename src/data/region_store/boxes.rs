@@ -1,0 +1,35 @@
+//! The box file: one HDF5 file with a small table per image, for all formats of features.
+//!
+//! COCO's has 123,000 datasets: they are looked up one by one, never listed.
+
+use std::path::Path;
+
+use crate::data::error::DataError;
+
+use super::Table;
+use super::hdf5::TableFile;
+
+/// The open box file.
+#[derive(Debug)]
+pub struct BoxFile(TableFile);
+
+impl BoxFile {
+    /// Opens the file that `data.boxes` names.
+    pub fn open(path: &str) -> Result<Self, DataError> {
+        const KEY: &str = "data.boxes";
+        if path.is_empty() {
+            return Err(DataError::NotSet { key: KEY, what: "box file" });
+        }
+        TableFile::open(KEY, Path::new(path)).map(Self)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// An image's boxes `[regions, 6]`.
+    pub fn read(&self, stem: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
+        self.0.read(Table::Boxes, stem, shape, out)
+    }
+}

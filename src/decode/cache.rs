@@ -1,0 +1,199 @@
+//! Keys and values kept between decoding steps: the image part once per image, shared by its beams; the text part per beam.
+//!
+//! The reference re-projects the whole history in every layer at each step; here each position is projected once. The
+//! image part never sees the text (sequence-to-sequence mask), so it is computed once and never changes.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::model::Vlp;
+use crate::model::encoder::{HIDDEN, KeysValues, Layer};
+use crate::model::layers::Pass;
+
+/// Token ids and segments of the sequence-to-sequence layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prompt {
+    /// `[CLS]`.
+    pub cls: u32,
+    /// `[SEP]`, which ends the image part and the caption.
+    pub sep: u32,
+    /// `[MASK]`.
+    pub mask: u32,
+    /// `[PAD]`.
+    pub pad: u32,
+}
+
+/// Segment ids of the image part and of the text (new style).
+pub const SEGMENTS: (i64, i64) = (4, 5);
+
+/// The state of incremental decoding for a batch of images.
+#[derive(Debug)]
+pub struct Stepper<'a> {
+    model: &'a Vlp,
+    prompt: Prompt,
+    /// Per layer, `[B, A, S, D]`.
+    image: Vec<KeysValues>,
+    /// Per layer, `[N, A, t, D]`; empty before the second step.
+    text: Vec<KeysValues>,
+    images: usize,
+    rows: usize,
+    image_length: usize,
+    text_length: usize,
+}
+
+impl<'a> Stepper<'a> {
+    /// Encodes the images: `features` `[B, R, F]`, `positions` `[B, R, 6 + C]`. `model` must be in evaluation form.
+    pub fn new(model: &'a Vlp, prompt: Prompt, features: Tensor<3>, positions: Tensor<3>) -> Self {
+        let [images, regions, _] = features.dims();
+        let device = features.device();
+        let length = regions + 2;
+        let ids = [prompt.cls, prompt.sep].map(i64::from).repeat(images);
+        let ids = Tensor::from_data(TensorData::new(ids, [images, 2]), &device);
+        let segments = Tensor::<2, Int>::full([images, length], SEGMENTS.0, &device);
+        let regions = model.regions(features, positions, Pass::Evaluate);
+        let mut x = model.bert.embeddings.forward(ids, segments, &regions, Pass::Evaluate);
+        let visible = Tensor::<4>::zeros([images, 1, 1, 1], &device);
+        let mut image = Vec::with_capacity(model.bert.encoder.layer.len());
+        for (i, layer) in model.bert.encoder.layer.iter().enumerate() {
+            let keys = layer.keys_values(x.clone());
+            if i + 1 < model.bert.encoder.layer.len() {
+                let context = layer.attend(x.clone(), &keys, visible.clone(), Pass::Evaluate);
+                x = layer.complete(context, x, Pass::Evaluate);
+            }
+            image.push(keys);
+        }
+        Self { model, prompt, image, text: Vec::new(), images, rows: images, image_length: length, text_length: 0 }
+    }
+
+    /// Rows of the last prediction: images, or images × beams.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Logits `[N, V]` of the next word. `last` holds the previous words, one per row (`None` in the first step).
+    pub fn logits(&mut self, last: Option<&[u32]>) -> Tensor<2> {
+        let device = self.image[0].keys.device();
+        let tokens: Vec<i64> = match last {
+            None => vec![i64::from(self.prompt.mask); self.rows],
+            Some(last) => last.iter().flat_map(|w| [i64::from(*w), i64::from(self.prompt.mask)]).collect(),
+        };
+        let count = tokens.len() / self.rows;
+        let start = (self.image_length + self.text_length) as i64;
+        let places: Vec<i64> = (0..tokens.len()).map(|i| start + (i % count) as i64).collect();
+        let int = |values: Vec<i64>| Tensor::<1, Int>::from_data(TensorData::from(values.as_slice()), &device);
+        let segments = vec![SEGMENTS.1; tokens.len()];
+        let x = self.model.bert.embeddings.tokens(int(tokens), int(places), int(segments));
+        let hidden = x.dims()[1];
+        let mut x = x.reshape([self.rows, count, hidden]);
+
+        // The last word does not see [MASK]; everything else is visible.
+        let mut bias = vec![0f32; count * (self.text_length + count)];
+        if count == 2 {
+            bias[self.text_length + 1] = HIDDEN;
+        }
+        let bias = TensorData::new(bias, [1, 1, count, self.text_length + count]);
+        let bias = Tensor::<4>::from_data(bias, &device);
+
+        let layers = &self.model.bert.encoder.layer;
+        for (i, layer) in layers.iter().enumerate() {
+            let fresh = layer.keys_values(x.clone());
+            let keys = match self.text.get(i) {
+                None => fresh,
+                Some(kept) => KeysValues {
+                    keys: Tensor::cat(vec![kept.keys.clone(), fresh.keys], 2),
+                    values: Tensor::cat(vec![kept.values.clone(), fresh.values], 2),
+                },
+            };
+            let mut bias = bias.clone();
+            if i + 1 == layers.len() {
+                x = x.slice([0..self.rows, count - 1..count, 0..hidden]);
+                bias = bias.slice([0..1, 0..1, count - 1..count, 0..self.text_length + count]);
+            }
+            let context = self.attend(layer, &self.image[i], &keys, x.clone(), bias);
+            x = layer.complete(context, x, Pass::Evaluate);
+            if count == 2 {
+                let kept = self.text_length + 1;
+                let keep = |t: Tensor<4>| {
+                    let [rows, heads, _, size] = t.dims();
+                    t.slice([0..rows, 0..heads, 0..kept, 0..size])
+                };
+                let keys = KeysValues { keys: keep(keys.keys), values: keep(keys.values) };
+                if i < self.text.len() { self.text[i] = keys } else { self.text.push(keys) }
+            }
+        }
+        if count == 2 {
+            self.text_length += 1;
+        }
+        self.model.word_logits(x.reshape([self.rows, hidden]))
+    }
+
+    /// Attention of `x` `[N, q, H]` over the image's keys, read by all beams of an image at once, and the row's own text.
+    fn attend(&self, layer: &Layer, image: &KeysValues, text: &KeysValues, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+        let [rows, count, hidden] = x.dims();
+        let queries = layer.queries(x); // [N, A, q, D]
+        let [_, heads, _, size] = queries.dims();
+        let (images, beams) = (self.images, rows / self.images);
+        let length = self.image_length;
+        let gather_beams = |t: Tensor<4>, width: usize| -> Tensor<4> {
+            if beams == 1 {
+                return t;
+            }
+            let t = t.reshape([images, beams, heads, count, width]).swap_dims(1, 2);
+            t.reshape([images, heads, beams * count, width])
+        };
+        let spread_beams = |t: Tensor<4>, width: usize| -> Tensor<4> {
+            if beams == 1 {
+                return t;
+            }
+            let t = t.reshape([images, heads, beams, count, width]).swap_dims(1, 2);
+            t.reshape([rows, heads, count, width])
+        };
+        let over_image = gather_beams(queries.clone(), size).matmul(image.keys.clone().transpose());
+        let over_image = spread_beams(over_image, length); // [N, A, q, S]
+        let over_text = queries.matmul(text.keys.clone().transpose()) + bias; // [N, A, q, t + q]
+        let texts = over_text.dims()[3];
+        let weights = softmax(Tensor::cat(vec![over_image, over_text], 3), 3);
+        let all = [0..rows, 0..heads, 0..count];
+        let [r, a, q] = all;
+        let on_image = weights.clone().slice([r.clone(), a.clone(), q.clone(), 0..length]);
+        let on_text = weights.slice([r, a, q, length..length + texts]);
+        let from_image = spread_beams(gather_beams(on_image, length).matmul(image.values.clone()), size);
+        let context = from_image + on_text.matmul(text.values.clone()); // [N, A, q, D]
+        context.swap_dims(1, 2).reshape([rows, count, hidden])
+    }
+
+    /// Goes on with `beams` rows per image: row r of the new state continues row `from[r]` of the old one.
+    pub fn reorder(&mut self, from: &[usize]) {
+        self.rows = from.len();
+        if self.text.is_empty() {
+            return;
+        }
+        let index = index_tensor(from, &self.image[0].keys.device());
+        for layer in &mut self.text {
+            *layer = KeysValues {
+                keys: layer.keys.clone().select(0, index.clone()),
+                values: layer.values.clone().select(0, index.clone()),
+            };
+        }
+    }
+
+    /// Keeps only these images (ascending), with all of their rows.
+    pub fn keep_images(&mut self, kept: &[usize]) {
+        let beams = self.rows / self.images;
+        let index = index_tensor(kept, &self.image[0].keys.device());
+        for layer in &mut self.image {
+            *layer = KeysValues {
+                keys: layer.keys.clone().select(0, index.clone()),
+                values: layer.values.clone().select(0, index.clone()),
+            };
+        }
+        let rows: Vec<usize> = kept.iter().flat_map(|i| i * beams..(i + 1) * beams).collect();
+        self.images = kept.len();
+        self.reorder(&rows);
+    }
+}
+
+fn index_tensor(index: &[usize], device: &burn::tensor::Device) -> Tensor<1, Int> {
+    let index: Vec<i64> = index.iter().map(|i| *i as i64).collect();
+    Tensor::from_data(TensorData::from(index.as_slice()), device)
+}

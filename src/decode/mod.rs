@@ -1,0 +1,15 @@
+//! Caption generation by mask prediction: at each step the network reads [last word, `[MASK]`] behind the image and
+//! what is written so far, and the prediction is read at `[MASK]`.
+//!
+//! Shape letters: B images, K beams, N = B·K rows, S = regions + 2 image positions, t text positions kept, A heads,
+//! D head size, V vocabulary.
+
+pub mod cache;
+
+mod greedy;
+
+mod beam;
+
+pub use beam::{BeamResult, BeamSettings, Frame, beam_search};
+pub use cache::{Prompt, Stepper};
+pub use greedy::{greedy, greedy_logits};

@@ -1,0 +1,201 @@
+//! CIDEr (Vedantam et al., CVPR 2015) as the COCO caption tools compute it: the clipped, length-penalised form that the paper calls CIDEr-D.
+//!
+//! Works on words that are already numbers, with document frequencies taken from the references of the scored batch, so it serves both the
+//! evaluation of a split and the reward of self-critical training. It does not tokenise, and it has no stemming.
+
+use rayon::prelude::*;
+
+use super::ngram::{FastMap, Key, MAX_ORDER, NgramCounts, for_each_common};
+
+/// Width of the Gaussian length penalty, in bigrams.
+const SIGMA: f64 = 6.0;
+/// Scale of the published scores.
+const SCALE: f64 = 10.0;
+
+/// In how many documents (images, each with all its references) an n-gram occurs.
+#[derive(Debug, Clone, Default)]
+pub struct DocumentFrequencies {
+    documents: usize,
+    orders: [FastMap<Key, u32>; MAX_ORDER],
+}
+
+impl DocumentFrequencies {
+    /// Counts each n-gram once per document. An item of `documents` holds the references of one image.
+    pub fn new<D: AsRef<[NgramCounts]> + Sync>(documents: &[D]) -> Self {
+        let mut orders: [FastMap<Key, u32>; MAX_ORDER] = Default::default();
+        orders.par_iter_mut().enumerate().for_each(|(index, frequencies)| {
+            let mut keys = Vec::new();
+            for document in documents {
+                keys.clear();
+                keys.extend(document.as_ref().iter().flat_map(|r| r.of_order(index + 1)).map(|&(key, _)| key));
+                keys.sort_unstable();
+                keys.dedup();
+                for &key in &keys {
+                    *frequencies.entry(key).or_insert(0) += 1;
+                }
+            }
+        });
+        Self { documents: documents.len(), orders }
+    }
+
+    /// Number of documents; an n-gram that occurs in all of them has weight 0.
+    pub fn documents(&self) -> usize {
+        self.documents
+    }
+
+    /// `ln(documents) - ln(max(1, df))`.
+    fn weight(&self, order: usize, key: Key) -> f64 {
+        let frequency = self.orders[order - 1].get(&key).copied().unwrap_or(0).max(1);
+        (self.documents as f64).ln() - f64::from(frequency).ln()
+    }
+
+    fn vector(&self, sentence: &NgramCounts) -> Vector {
+        let orders: [Vec<(Key, f64)>; MAX_ORDER] = std::array::from_fn(|index| {
+            let weigh = |&(key, count): &(Key, u32)| (key, f64::from(count) * self.weight(index + 1, key));
+            sentence.of_order(index + 1).iter().map(weigh).collect()
+        });
+        let norms = std::array::from_fn(|index| orders[index].iter().map(|(_, w)| w * w).sum::<f64>().sqrt());
+        Vector { orders, norms, bigrams: sentence.total(2) }
+    }
+
+    /// CIDEr of one candidate, 0 to 10: the mean over `references`, times 10.
+    ///
+    /// For each order n from 1 to 4, with `g` the vector of (count × weight) of the n-grams of a sentence:
+    /// `s_n = Σ min(g_candidate, g_reference)·g_reference / (|g_candidate|·|g_reference|) · exp(-Δ²/(2·6²))`,
+    /// where Δ is the difference of the numbers of BIGRAMS (so sentences of no word and of one word count as equally long), and the
+    /// division is left out where a norm is 0. The score is the mean of the four. 0 without references, and with one document only.
+    pub fn score(&self, candidate: &NgramCounts, references: &[NgramCounts]) -> f64 {
+        if references.is_empty() {
+            return 0.0;
+        }
+        let candidate = self.vector(candidate);
+        let mut sums = [0.0; MAX_ORDER];
+        for reference in references {
+            let reference = self.vector(reference);
+            let delta = candidate.bigrams as f64 - reference.bigrams as f64;
+            let penalty = (-(delta * delta) / (2.0 * SIGMA * SIGMA)).exp();
+            for (index, sum) in sums.iter_mut().enumerate() {
+                let mut product = 0.0;
+                for_each_common(&candidate.orders[index], &reference.orders[index], |c, r| product += c.min(r) * r);
+                let norms = candidate.norms[index] * reference.norms[index];
+                *sum += if norms == 0.0 { product } else { product / norms } * penalty;
+            }
+        }
+        sums.iter().sum::<f64>() / MAX_ORDER as f64 / references.len() as f64 * SCALE
+    }
+}
+
+/// Weighted n-grams of a sentence, their norms by order, and the sentence's length in bigrams.
+struct Vector {
+    orders: [Vec<(Key, f64)>; MAX_ORDER],
+    norms: [f64; MAX_ORDER],
+    bigrams: usize,
+}
+
+/// CIDEr of sentences given as word ids; document frequencies come from `references` itself, one document per candidate.
+///
+/// * `candidates`: N sentences of ids (any ids; equal ids are equal words).
+/// * `references`: N lists of reference sentences, that of the i-th candidate at i. References that occur twice count twice.
+///
+/// Returns N scores, 0 to 10. The common length is the shorter of the two.
+///
+/// # Example
+/// ```
+/// use vlp::metrics::cider::cider;
+/// let scores = cider(&[vec![7, 5, 4], vec![2, 2, 6]], &[vec![vec![7, 5, 4]], vec![vec![3, 1]]]);
+/// assert_eq!(scores[1], 0.0);
+/// assert!((scores[0] - 7.5).abs() < 1e-12); // orders 1 to 3 agree fully; three words have no 4-gram
+/// ```
+pub fn cider<S, R>(candidates: &[S], references: &[R]) -> Vec<f64>
+where
+    S: AsRef<[u32]> + Sync,
+    R: AsRef<[S]> + Sync,
+{
+    let count = |sentence: &S| NgramCounts::new(sentence.as_ref());
+    let references: Vec<Vec<NgramCounts>> = references.par_iter().map(|r| r.as_ref().iter().map(count).collect()).collect();
+    let frequencies = DocumentFrequencies::new(&references);
+    candidates.par_iter().zip(&references).map(|(c, r)| frequencies.score(&count(c), r)).collect()
+}
+
+/// CIDEr of the sampled and the greedy captions of one self-critical training step (Rennie et al., CVPR 2017); see [`self_critical`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelfCritical {
+    /// CIDEr of the sampled captions, one per image.
+    pub sampled: Vec<f64>,
+    /// CIDEr of the greedy captions (the baseline), one per image.
+    pub greedy: Vec<f64>,
+    /// `sampled - greedy`, -10 to 10.
+    pub reward: Vec<f64>,
+}
+
+/// Rewards of self-critical training for one batch of B images with one paired caption each.
+///
+/// All rows are word ids, padded with `padding` or full. What CIDEr sees of a row is [`until_padding`]: the end token and the first
+/// padding count as words. Scored are 2·B entries (B sampled, then B greedy captions), each against its one reference, so every reference counts twice
+/// in the document frequencies and the number of documents is 2·B: the reward depends on the batch. One image alone has reward 0.
+///
+/// The common length of the three lists is the shortest of them.
+pub fn self_critical<S: AsRef<[u32]>>(sampled: &[S], greedy: &[S], references: &[S], padding: u32) -> SelfCritical {
+    let batch = sampled.len().min(greedy.len()).min(references.len());
+    let cut = |rows: &[S]| rows[..batch].iter().map(|row| NgramCounts::new(until_padding(row.as_ref(), padding))).collect::<Vec<_>>();
+    let documents: Vec<[NgramCounts; 1]> = cut(references).into_iter().map(|r| [r]).collect();
+    let mut twice = documents.clone();
+    twice.extend_from_slice(&documents);
+    let frequencies = DocumentFrequencies::new(&twice);
+    let score = |rows: &[S]| cut(rows).iter().zip(&documents).map(|(row, r)| frequencies.score(row, r)).collect::<Vec<_>>();
+    let (sampled, greedy) = (score(sampled), score(greedy));
+    let reward = sampled.iter().zip(&greedy).map(|(s, g)| s - g).collect();
+    SelfCritical { sampled, greedy, reward }
+}
+
+/// The row up to and with its first `padding`; all of it if there is none.
+pub fn until_padding(row: &[u32], padding: u32) -> &[u32] {
+    let end = row.iter().position(|&id| id == padding).map_or(row.len(), |at| at + 1);
+    &row[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_document_scores_zero() {
+        assert_eq!(cider(&[vec![1, 2, 3, 4]], &[vec![vec![1, 2, 3, 4]]]), [0.0]);
+    }
+
+    #[test]
+    fn perfect_candidate_scores_ten() {
+        let scores = cider(&[vec![1, 2, 3, 4], vec![5, 6, 7, 8]], &[vec![vec![1, 2, 3, 4]], vec![vec![5, 6, 7, 8]]]);
+        assert!(scores.iter().all(|s| (s - 10.0).abs() < 1e-12), "{scores:?}");
+    }
+
+    #[test]
+    fn clipping_and_length_penalty() {
+        // Candidate "1 1", reference "1 2 3": two documents, all weights ln 2. Unigrams: min(2, 1)·1 / (2·√3); bigrams: nothing in common; Δ = 1 - 2.
+        let scores = cider(&[vec![1, 1], vec![9]], &[vec![vec![1, 2, 3]], vec![vec![8]]]);
+        let expected = 10.0 / 4.0 * (1.0 / (2.0 * 3.0_f64.sqrt())) * (-1.0_f64 / 72.0).exp();
+        assert!((scores[0] - expected).abs() < 1e-12, "{} {expected}", scores[0]);
+        assert_eq!(scores[1], 0.0);
+    }
+
+    #[test]
+    fn words_known_to_all_documents_weigh_nothing() {
+        assert_eq!(cider(&[vec![1], vec![1]], &[vec![vec![1]], vec![vec![1]]]), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn no_references() {
+        assert_eq!(cider(&[vec![1]], &[vec![]]), [0.0]);
+    }
+
+    #[test]
+    fn padding_counts_once() {
+        assert_eq!(until_padding(&[5, 6, 0, 0], 0), [5, 6, 0]);
+        assert_eq!(until_padding(&[5, 6], 0), [5, 6]);
+        let sampled = [vec![1, 2, 3, 0, 0], vec![4, 5, 6, 0, 0]];
+        let greedy = [vec![9, 9, 9, 9, 9], vec![4, 5, 6, 0, 0]];
+        let out = self_critical(&sampled, &greedy, &sampled, 0);
+        assert_eq!(out.reward[1], 0.0);
+        assert!((out.reward[0] - 10.0).abs() < 1e-12, "{:?}", out.reward);
+    }
+}

@@ -1,0 +1,198 @@
+//! Words as numbers and the n-grams (orders 1 to 4) of a sentence, as BLEU and CIDEr count them.
+//!
+//! Holds counting only. It does not decide what a word is (see `ptb_tokenizer.rs`) nor weigh an n-gram (see `cider.rs`).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Highest n-gram order.
+pub const MAX_ORDER: usize = 4;
+
+/// An n-gram of one fixed order: its word numbers, 32 bits each, the last word lowest.
+pub(crate) type Key = u128;
+
+/// A hash map for keys that need no protection against crafted collisions.
+pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
+
+/// Multiply-and-fold hasher; the same on every run, so that results cannot depend on a random seed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct FastHasher(u64);
+
+impl FastHasher {
+    fn mix(&mut self, value: u64) {
+        let wide = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
+        self.0 = (wide as u64) ^ ((wide >> 64) as u64);
+    }
+}
+
+impl Hasher for FastHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut chunks = bytes.chunks_exact(8);
+        for chunk in &mut chunks {
+            self.mix(chunk.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)));
+        }
+        let rest = chunks.remainder();
+        self.mix(rest.iter().rev().fold(rest.len() as u64, |value, &byte| value << 8 | u64::from(byte)));
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.mix(u64::from(value));
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        self.mix(value as u64);
+        self.mix((value >> 64) as u64);
+    }
+}
+
+/// Gives equal words equal numbers, in order of first appearance.
+#[derive(Debug, Default)]
+pub(crate) struct Interner<'a> {
+    numbers: FastMap<&'a str, u32>,
+}
+
+impl<'a> Interner<'a> {
+    /// The number of `word`.
+    pub(crate) fn number(&mut self, word: &'a str) -> u32 {
+        let next = self.numbers.len() as u32;
+        *self.numbers.entry(word).or_insert(next)
+    }
+
+    /// The words of a tokenised sentence under the two splitting rules of the COCO tools.
+    pub(crate) fn sentence(&mut self, text: &'a str) -> Sentence {
+        let words = text.split(is_python_space).filter(|w| !w.is_empty()).map(|w| self.number(w)).collect();
+        let plain = !text.is_empty()
+            && !text.starts_with(' ')
+            && !text.ends_with(' ')
+            && !text.contains("  ")
+            && !text.contains(|c: char| c != ' ' && is_python_space(c));
+        let pieces = (!plain).then(|| text.split(' ').map(|w| self.number(w)).collect());
+        Sentence { words, pieces }
+    }
+}
+
+/// What Python's `str.split()` splits at.
+fn is_python_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// A tokenised sentence as word numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sentence {
+    words: Vec<u32>,
+    pieces: Option<Vec<u32>>,
+}
+
+impl Sentence {
+    /// Split at runs of Unicode white space (`str.split()`), as BLEU and CIDEr do.
+    pub(crate) fn words(&self) -> &[u32] {
+        &self.words
+    }
+
+    /// Split at each single space (`str.split(' ')`), as ROUGE-L does: never empty, and U+00A0 does not split.
+    pub(crate) fn pieces(&self) -> &[u32] {
+        self.pieces.as_deref().unwrap_or(&self.words)
+    }
+}
+
+/// How often each n-gram of orders 1 to 4 occurs in one sentence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NgramCounts {
+    words: usize,
+    orders: [Vec<(Key, u32)>; MAX_ORDER],
+}
+
+impl NgramCounts {
+    /// Counts the n-grams of `words`.
+    pub fn new(words: &[u32]) -> Self {
+        let orders = std::array::from_fn(|index| {
+            let mut keys: Vec<Key> = words.windows(index + 1).map(pack).collect();
+            keys.sort_unstable();
+            keys.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)).collect()
+        });
+        Self { words: words.len(), orders }
+    }
+
+    /// Number of words of the sentence.
+    pub fn len(&self) -> usize {
+        self.words
+    }
+
+    /// Whether the sentence has no word.
+    pub fn is_empty(&self) -> bool {
+        self.words == 0
+    }
+
+    /// Number of n-grams of `order` (1 to 4), repetitions included: `len - order + 1`, or 0.
+    pub fn total(&self, order: usize) -> usize {
+        (self.words + 1).saturating_sub(order)
+    }
+
+    /// The distinct n-grams of `order` (1 to 4) with their counts, in ascending order of the key.
+    pub(crate) fn of_order(&self, order: usize) -> &[(Key, u32)] {
+        &self.orders[order - 1]
+    }
+}
+
+fn pack(words: &[u32]) -> Key {
+    words.iter().fold(0, |key, &word| key << 32 | Key::from(word))
+}
+
+/// Calls `f(left, right)` for each key that both sorted lists hold.
+pub(crate) fn for_each_common<A: Copy, B: Copy>(left: &[(Key, A)], right: &[(Key, B)], mut f: impl FnMut(A, B)) {
+    let (mut i, mut j) = (0, 0);
+    while i < left.len() && j < right.len() {
+        match left[i].0.cmp(&right[j].0) {
+            std::cmp::Ordering::Less => i += 1,
+            std::cmp::Ordering::Greater => j += 1,
+            std::cmp::Ordering::Equal => {
+                f(left[i].1, right[j].1);
+                i += 1;
+                j += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_every_order() {
+        let counts = NgramCounts::new(&[7, 0, 7, 0, 7]);
+        assert_eq!(counts.of_order(1), [(0, 2), (7, 3)]);
+        assert_eq!(counts.of_order(2), [(7, 2), (7 << 32, 2)]);
+        assert_eq!((1..=5).map(|n| counts.total(n)).collect::<Vec<_>>(), [5, 4, 3, 2, 1]);
+        let single = NgramCounts::new(&[3]);
+        assert_eq!((single.total(1), single.total(2), single.total(4)), (1, 0, 0));
+        assert!(single.of_order(2).is_empty());
+        assert!(NgramCounts::new(&[]).is_empty());
+    }
+
+    #[test]
+    fn two_splitting_rules() {
+        let mut interner = Interner::default();
+        let plain = interner.sentence("a b a");
+        assert_eq!((plain.words(), plain.pieces()), (&[0, 1, 0][..], &[0, 1, 0][..]));
+        let fraction = interner.sentence("22\u{a0}3/4 a");
+        assert_eq!((fraction.words().len(), fraction.pieces().len()), (3, 2));
+        let empty = interner.sentence("");
+        assert_eq!((empty.words().len(), empty.pieces().len()), (0, 1));
+        let double = interner.sentence("a  b");
+        assert_eq!((double.words().len(), double.pieces().len()), (2, 3));
+        let separator = interner.sentence("a\u{1c}b");
+        assert_eq!((separator.words(), separator.pieces().len()), (&[0, 1][..], 1));
+    }
+
+    #[test]
+    fn common_keys() {
+        let mut found = Vec::new();
+        for_each_common(&[(1, 'a'), (3, 'b'), (5, 'c')], &[(3, 1), (4, 2), (5, 3)], |a, b| found.push((a, b)));
+        assert_eq!(found, [('b', 1), ('c', 3)]);
+    }
+}

@@ -1,0 +1,54 @@
+//! What is read off the hidden states: masked words, and the pooled vector of the region pretext loss.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::activation::gelu;
+
+use super::layers::{LayerNorm, Linear};
+
+/// `Linear → GELU → LayerNorm` before the output matrix.
+#[derive(Module, Debug)]
+pub struct Transform {
+    /// H → H.
+    pub dense: Linear,
+    /// Over H.
+    pub layer_norm: LayerNorm,
+}
+
+/// The masked-word head; its output matrix is the word embedding (tied).
+#[derive(Module, Debug)]
+pub struct Predictions {
+    /// `[V]`.
+    pub bias: Param<Tensor<1>>,
+    /// Before the output matrix.
+    pub transform: Transform,
+}
+
+impl Predictions {
+    /// `hidden` `[…, H]`, `word_embeddings` `[V, H]` → logits `[…, V]`.
+    pub fn forward<const D: usize>(&self, hidden: Tensor<D>, word_embeddings: Tensor<2>) -> Tensor<D> {
+        let x = self.transform.layer_norm.forward(gelu(self.transform.dense.forward(hidden)));
+        burn::tensor::module::linear(x, word_embeddings.transpose(), Some(self.bias.val()))
+    }
+}
+
+/// `cls` of the published checkpoints.
+#[derive(Module, Debug)]
+pub struct Heads {
+    /// Masked words.
+    pub predictions: Predictions,
+}
+
+/// `tanh(Linear(h[CLS]))`.
+#[derive(Module, Debug)]
+pub struct Pooler {
+    /// H → H.
+    pub dense: Linear,
+}
+
+impl Pooler {
+    /// `[B, H]` → `[B, H]`.
+    pub fn forward(&self, first: Tensor<2>) -> Tensor<2> {
+        self.dense.forward(first).tanh()
+    }
+}

@@ -1,0 +1,291 @@
+//! The whole network: region embeddings, BERT, heads; its construction and the names of its parameters.
+//!
+//! Field names follow the published checkpoints as far as Rust allows; [`reference_key`] gives the exact names.
+//! Losses are elsewhere (`train::objective`), decoding too (`decode`).
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::embeddings::{Embeddings, RegionStates, VisEmbed, VisPeEmbed};
+use super::encoder::{Attention, Encoder, Intermediate, Layer, ResidualOutput, SelfAttention};
+use super::heads::{Heads, Pooler, Predictions, Transform};
+use super::init::Initializer;
+use super::layers::{LayerNorm, Linear, Pass};
+use crate::config::ModelSettings;
+
+/// The part named `bert` in checkpoints.
+#[derive(Module, Debug)]
+pub struct Bert {
+    /// Tables.
+    pub embeddings: Embeddings,
+    /// Blocks.
+    pub encoder: Encoder,
+    /// Read by the region loss only.
+    pub pooler: Pooler,
+}
+
+/// Unified vision-language model.
+#[derive(Module, Debug)]
+pub struct Vlp {
+    /// Shared Transformer.
+    pub bert: Bert,
+    /// Masked-word head.
+    pub cls: Heads,
+    /// Regions in place of words.
+    pub vis_embed: VisEmbed,
+    /// Box geometry and class scores in place of positions.
+    pub vis_pe_embed: VisPeEmbed,
+}
+
+/// Sizes that come from the data rather than from `[model]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataSizes {
+    /// V.
+    pub vocabulary: usize,
+    /// Numbers per region feature.
+    pub region_feature_size: usize,
+    /// Detector classes; the region position vector has 6 more numbers.
+    pub num_region_classes: usize,
+}
+
+impl Vlp {
+    /// A model with weights drawn as the reference draws them: N(0, σ) for BERT, zeros for its biases, 1/0 for LayerNorm,
+    /// U(±1/√fan-in) for the visual layers. Each parameter's numbers depend on (seed, its name) alone.
+    pub fn new(settings: &ModelSettings, sizes: DataSizes, seed: u64, device: &Device) -> Self {
+        let init = Initializer::new(seed, settings.initializer_range, device);
+        let (hidden, inner) = (settings.hidden_size, settings.intermediate_size);
+        let norm = || LayerNorm {
+            weight: init.constant(1.0, hidden),
+            bias: init.constant(0.0, hidden),
+            eps: settings.layer_norm_eps,
+        };
+        let linear = |name: &str, output: usize, input: usize| Linear {
+            weight: init.normal(&format!("{name}.weight"), [output, input]),
+            bias: init.constant(0.0, output),
+        };
+        let visual = |name: &str, output: usize, input: usize| Linear {
+            weight: init.uniform(&format!("{name}.weight"), [output, input], input),
+            bias: init.uniform(&format!("{name}.bias"), [output], input),
+        };
+        let layer = |i: usize| {
+            let at = |part: &str| format!("bert.encoder.layer.{i}.{part}");
+            Layer {
+                attention: Attention {
+                    self_attention: SelfAttention {
+                        query: linear(&at("attention.self.query"), hidden, hidden),
+                        key: linear(&at("attention.self.key"), hidden, hidden),
+                        value: linear(&at("attention.self.value"), hidden, hidden),
+                    },
+                    output: ResidualOutput {
+                        dense: linear(&at("attention.output.dense"), hidden, hidden),
+                        layer_norm: norm(),
+                    },
+                },
+                intermediate: Intermediate { dense: linear(&at("intermediate.dense"), inner, hidden) },
+                output: ResidualOutput {
+                    dense: linear(&at("output.dense"), hidden, inner),
+                    layer_norm: norm(),
+                },
+                heads: settings.num_attention_heads,
+                hidden_dropout_prob: settings.hidden_dropout_prob,
+                attention_dropout_prob: settings.attention_probs_dropout_prob,
+            }
+        };
+        let table = |name: &str, rows: usize| init.normal(&format!("bert.embeddings.{name}.weight"), [rows, hidden]);
+        let features = sizes.region_feature_size;
+        Self {
+            bert: Bert {
+                embeddings: Embeddings {
+                    word_embeddings: table("word_embeddings", sizes.vocabulary),
+                    position_embeddings: table("position_embeddings", settings.max_position_embeddings),
+                    token_type_embeddings: table("token_type_embeddings", settings.type_vocab_size),
+                    layer_norm: norm(),
+                    dropout_prob: settings.hidden_dropout_prob,
+                },
+                encoder: Encoder { layer: (0..settings.num_hidden_layers).map(layer).collect() },
+                pooler: Pooler { dense: linear("bert.pooler.dense", hidden, hidden) },
+            },
+            cls: Heads {
+                predictions: Predictions {
+                    bias: init.constant(0.0, sizes.vocabulary),
+                    transform: Transform {
+                        dense: linear("cls.predictions.transform.dense", hidden, hidden),
+                        layer_norm: norm(),
+                    },
+                },
+            },
+            vis_embed: VisEmbed {
+                linear_0: visual("vis_embed.0", features, features),
+                linear_2: visual("vis_embed.2", hidden, features),
+                dropout_prob: settings.hidden_dropout_prob,
+            },
+            vis_pe_embed: VisPeEmbed {
+                linear_0: visual("vis_pe_embed.0", hidden, 6 + sizes.num_region_classes),
+                dropout_prob: settings.hidden_dropout_prob,
+            },
+        }
+    }
+
+    /// Embeds regions: `features` `[B, R, F]`, `positions` `[B, R, 6 + C]`.
+    pub fn regions(&self, features: Tensor<3>, positions: Tensor<3>, pass: Pass) -> RegionStates {
+        RegionStates { words: self.vis_embed.forward(features, pass), places: self.vis_pe_embed.forward(positions, pass) }
+    }
+
+    /// Logits over the vocabulary of `hidden` `[…, H]`.
+    pub fn word_logits<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        self.cls.predictions.forward(hidden, self.bert.embeddings.word_embeddings.val())
+    }
+
+    /// Hidden states of whole sequences, `[B, T, H]`; arguments as in [`Embeddings::forward`] and [`Encoder::forward`].
+    pub fn encode(
+        &self,
+        ids: Tensor<2, Int>,
+        segments: Tensor<2, Int>,
+        regions: &RegionStates,
+        bias: Tensor<4>,
+        pass: Pass,
+    ) -> Tensor<3> {
+        self.bert.encoder.forward(self.bert.embeddings.forward(ids, segments, regions, pass), bias, pass)
+    }
+
+    /// Every parameter under its checkpoint name, in model order.
+    pub fn parameters(&self) -> Vec<NamedParameter> {
+        struct Collect {
+            path: Vec<String>,
+            found: Vec<NamedParameter>,
+        }
+        impl ModuleVisitor for Collect {
+            fn enter_module(&mut self, name: &str, _: &str) {
+                self.path.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.path.pop();
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let value = param.val();
+                self.found.push(NamedParameter {
+                    name: reference_key(&self.path.join(".")),
+                    shape: value.dims().to_vec(),
+                    data: value.inner().into_data(),
+                });
+            }
+        }
+        let mut collect = Collect { path: Vec::new(), found: Vec::new() };
+        self.visit(&mut collect);
+        collect.found
+    }
+
+    /// Replaces parameters: `change(name, shape, current)` returns the new values, or `None` to keep the parameter.
+    pub fn replace(self, change: &mut dyn FnMut(&str, &[usize], &dyn Fn() -> TensorData) -> Option<TensorData>) -> Self {
+        struct Replace<'a> {
+            path: Vec<String>,
+            change: &'a mut dyn FnMut(&str, &[usize], &dyn Fn() -> TensorData) -> Option<TensorData>,
+        }
+        impl ModuleMapper for Replace<'_> {
+            fn enter_module(&mut self, name: &str, _: &str) {
+                self.path.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.path.pop();
+            }
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let name = reference_key(&self.path.join("."));
+                let value = param.val();
+                let shape = value.dims();
+                let current = || value.clone().inner().into_data();
+                match (self.change)(&name, &shape, &current) {
+                    None => param,
+                    Some(data) => {
+                        let device = value.device();
+                        drop(value);
+                        param.map(|old| {
+                            let new = Tensor::from_data(data, &device);
+                            if old.is_require_grad() { new.require_grad() } else { new }
+                        })
+                    }
+                }
+            }
+        }
+        let mut replace = Replace { path: Vec::new(), change };
+        self.map(&mut replace)
+    }
+}
+
+/// One parameter's name, shape and values (f32).
+#[derive(Debug)]
+pub struct NamedParameter {
+    /// Name in the published checkpoints.
+    pub name: String,
+    /// Shape as PyTorch stores it.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub data: TensorData,
+}
+
+/// The checkpoint name of a parameter from its path in the module tree. Tables are modules of their own in the reference.
+pub fn reference_key(path: &str) -> String {
+    let key = path.replace("layer_norm", "LayerNorm").replace("self_attention", "self").replace("linear_", "");
+    if key.ends_with("_embeddings") { key + ".weight" } else { key }
+}
+
+/// Number of parameters of a model of these sizes, the tied matrix counted once.
+pub fn parameter_count(settings: &ModelSettings, sizes: DataSizes) -> u64 {
+    let [h, i, v] = [settings.hidden_size, settings.intermediate_size, sizes.vocabulary].map(|n| n as u64);
+    let [f, c] = [sizes.region_feature_size as u64, sizes.num_region_classes as u64];
+    let linear = |output: u64, input: u64| output * input + output;
+    let tables = (v + settings.max_position_embeddings as u64 + settings.type_vocab_size as u64) * h + 2 * h;
+    let layer = 4 * linear(h, h) + 2 * h + linear(i, h) + linear(h, i) + 2 * h;
+    let heads = linear(h, h) + (linear(h, h) + 2 * h + v);
+    let visual = linear(f, f) + linear(h, f) + linear(h, 6 + c);
+    tables + settings.num_hidden_layers as u64 * layer + heads + visual
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny() -> (ModelSettings, DataSizes) {
+        let settings = ModelSettings {
+            hidden_size: 8,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 16,
+            max_position_embeddings: 20,
+            ..ModelSettings::default()
+        };
+        (settings, DataSizes { vocabulary: 11, region_feature_size: 5, num_region_classes: 3 })
+    }
+
+    #[test]
+    fn names_are_those_of_the_published_checkpoints() {
+        let (settings, sizes) = tiny();
+        let parameters = Vlp::new(&settings, sizes, 1, &Device::flex()).parameters();
+        let names: Vec<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names.len(), 5 + 2 * 16 + 2 + 5 + 6);
+        for expected in [
+            "bert.embeddings.word_embeddings.weight",
+            "bert.embeddings.token_type_embeddings.weight",
+            "bert.embeddings.LayerNorm.bias",
+            "bert.encoder.layer.1.attention.self.query.weight",
+            "bert.encoder.layer.1.attention.output.LayerNorm.weight",
+            "bert.encoder.layer.0.intermediate.dense.bias",
+            "bert.encoder.layer.0.output.dense.weight",
+            "bert.pooler.dense.weight",
+            "cls.predictions.bias",
+            "cls.predictions.transform.LayerNorm.weight",
+            "vis_embed.0.weight",
+            "vis_embed.2.bias",
+            "vis_pe_embed.0.weight",
+        ] {
+            assert!(names.contains(&expected), "{expected} not in {names:?}");
+        }
+    }
+
+    #[test]
+    fn the_count_is_that_of_the_parameters() {
+        let (settings, sizes) = tiny();
+        let parameters = Vlp::new(&settings, sizes, 1, &Device::flex()).parameters();
+        let counted: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+        assert_eq!(parameter_count(&settings, sizes), counted as u64);
+    }
+}

@@ -1,0 +1,208 @@
+//! The folder of a run: where each file lies, how folders are created and found, and who holds one at the moment.
+//!
+//! ```text
+//! <runs>/<experiment>/<run id>/
+//!   run.lock.toml  journal.jsonl  scores.json  ranks/N.log  predictions/*.json
+//!   checkpoints/epoch-0007/{model.safetensors, …}
+//! ```
+//! It knows names, not contents: locks, journals and checkpoints are read elsewhere.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::{Entry, Journal, Lock, State, TrackError, now, sync_folder};
+
+/// How often [`RunDir::hold`] looks before it gives up.
+const HOLD_ATTEMPTS: usize = 5;
+
+/// A run folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// Keeps others from running in a folder while it lives; the operating system lets go of it when the process ends,
+/// however it ends.
+#[derive(Debug)]
+pub struct Held {
+    _file: File,
+}
+
+impl RunDir {
+    /// Makes the folder of a new run below `runs`, with its lock and a journal in state `created`. The run id is the
+    /// time in UTC, `20261123-171500`, and `-2`, `-3`, … after it where that is taken.
+    pub fn create(runs: &Path, lock: &Lock) -> Result<Self, TrackError> {
+        let parent = runs.join(&lock.settings.experiment.name);
+        std::fs::create_dir_all(&parent).map_err(TrackError::io("create", &parent))?;
+        let stamp = now().strftime("%Y%m%d-%H%M%S").to_string();
+        let mut path = parent.join(&stamp);
+        let mut number = 1;
+        while let Err(error) = std::fs::create_dir(&path) {
+            if error.kind() != std::io::ErrorKind::AlreadyExists {
+                return Err(TrackError::io("create", &path)(error));
+            }
+            number += 1;
+            path = parent.join(format!("{stamp}-{number}"));
+        }
+        let run = Self { path };
+        for folder in [run.ranks(), run.checkpoints(), run.predictions()] {
+            std::fs::create_dir(&folder).map_err(TrackError::io("create", &folder))?;
+        }
+        let journal = Journal::open(&run.journal_file())?;
+        journal.append(&Entry::state(State::Created, ""))?;
+        journal.sync()?;
+        lock.save(&run.lock_file())?;
+        sync_folder(&parent)?;
+        Ok(run)
+    }
+
+    /// An existing run folder.
+    pub fn open(path: &Path) -> Result<Self, TrackError> {
+        let run = Self { path: path.to_path_buf() };
+        if run.lock_file().is_file() { Ok(run) } else { Err(TrackError::NotARun { path: run.path }) }
+    }
+
+    /// All runs of an experiment, oldest first; none when it never ran.
+    pub fn find(runs: &Path, experiment: &str) -> Result<Vec<Self>, TrackError> {
+        let mut found: Vec<Self> =
+            folders(&runs.join(experiment))?.into_iter().filter_map(|path| Self::open(&path).ok()).collect();
+        found.sort_by_key(Self::age_key);
+        Ok(found)
+    }
+
+    /// All runs of all experiments: by name, oldest first.
+    pub fn all(runs: &Path) -> Result<Vec<Self>, TrackError> {
+        let mut names: Vec<String> =
+            folders(runs)?.iter().filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect();
+        names.sort();
+        let mut found = Vec::new();
+        for name in names {
+            found.extend(Self::find(runs, &name)?);
+        }
+        Ok(found)
+    }
+
+    /// The newest run of an experiment.
+    pub fn latest(runs: &Path, experiment: &str) -> Result<Option<Self>, TrackError> {
+        Ok(Self::find(runs, experiment)?.pop())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Run id: the name of the folder.
+    pub fn id(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// `run.lock.toml`.
+    pub fn lock_file(&self) -> PathBuf {
+        self.path.join("run.lock.toml")
+    }
+
+    /// `journal.jsonl`.
+    pub fn journal_file(&self) -> PathBuf {
+        self.path.join("journal.jsonl")
+    }
+
+    /// `scores.json`.
+    pub fn scores_file(&self) -> PathBuf {
+        self.path.join("scores.json")
+    }
+
+    /// Folder of the rank logs.
+    pub fn ranks(&self) -> PathBuf {
+        self.path.join("ranks")
+    }
+
+    /// Log of one rank: JSON lines.
+    pub fn rank_log(&self, rank: usize) -> PathBuf {
+        self.ranks().join(format!("{rank}.log"))
+    }
+
+    /// Folder of the predictions.
+    pub fn predictions(&self) -> PathBuf {
+        self.path.join("predictions")
+    }
+
+    /// Folder of the checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Folder of the checkpoint written after `epoch` (counted from 1).
+    pub fn checkpoint(&self, epoch: usize) -> PathBuf {
+        self.checkpoints().join(format!("epoch-{epoch:04}"))
+    }
+
+    /// Weights in the checkpoint of `epoch`.
+    pub fn model_file(&self, epoch: usize) -> PathBuf {
+        self.checkpoint(epoch).join("model.safetensors")
+    }
+
+    /// Epochs whose checkpoints are kept, in order.
+    pub fn checkpoint_epochs(&self) -> Result<Vec<usize>, TrackError> {
+        let mut epochs: Vec<usize> = folders(&self.checkpoints())?
+            .iter()
+            .filter_map(|p| p.file_name()?.to_str()?.strip_prefix("epoch-")?.parse().ok())
+            .collect();
+        epochs.sort_unstable();
+        Ok(epochs)
+    }
+
+    /// Takes hold of the folder for running in it; an error when another process has it.
+    pub fn hold(&self) -> Result<Held, TrackError> {
+        let path = self.path.join(".runner.lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(TrackError::io("open", &path))?;
+        // `is_held` of another process holds a shared lock for an instant: a second look tells it from a runner.
+        for attempt in 0..HOLD_ATTEMPTS {
+            match file.try_lock() {
+                Ok(()) => return Ok(Held { _file: file }),
+                Err(std::fs::TryLockError::WouldBlock) if attempt + 1 < HOLD_ATTEMPTS => {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                Err(std::fs::TryLockError::WouldBlock) => break,
+                Err(std::fs::TryLockError::Error(error)) => return Err(TrackError::io("lock", &path)(error)),
+            }
+        }
+        Err(TrackError::Busy { path: self.path.clone() })
+    }
+
+    /// Whether a process runs in this folder at the moment. A look only: nothing is created.
+    pub fn is_held(&self) -> bool {
+        File::open(self.path.join(".runner.lock"))
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+    }
+
+    /// Order of creation: the time, then the number after it.
+    fn age_key(&self) -> (String, u64) {
+        let id = self.id();
+        let mut parts = id.splitn(3, '-');
+        let stamp = [parts.next(), parts.next()].into_iter().flatten().collect::<Vec<_>>().join("-");
+        (stamp, parts.next().and_then(|n| n.parse().ok()).unwrap_or(1))
+    }
+}
+
+/// Folders inside `path`, hidden ones left out; none when it does not exist.
+fn folders(path: &Path) -> Result<Vec<PathBuf>, TrackError> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(TrackError::io("read", path)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(TrackError::io("read", path))?;
+        if entry.path().is_dir() && !entry.file_name().to_string_lossy().starts_with('.') {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,198 @@
+//! BertAdam, the optimiser of the reference, as one pass per parameter over host memory.
+//!
+//! Adam without bias correction, with decoupled weight decay, each tensor's gradient clipped on its own, and a step
+//! count per tensor. A tensor without a gradient is left alone.
+//!
+//!     g ← g · min(1, max_norm / (‖g‖ + 10⁻⁶))
+//!     m ← β₁·m + (1 − β₁)·g        v ← β₂·v + (1 − β₂)·g²
+//!     p ← p − lr · (m / (√v + ε) + decay · p)
+
+use std::collections::BTreeMap;
+
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor, TensorData};
+use rayon::prelude::*;
+
+use super::schedule;
+use crate::config::TrainSettings;
+use crate::model::{Vlp, host_floats};
+use crate::model::vlp::reference_key;
+
+/// Elements a thread works on at a time.
+const CHUNK: usize = 1 << 14;
+
+/// Gradients on the host, by checkpoint name; parameters that the loss does not reach are absent.
+pub type HostGradients = BTreeMap<String, Vec<f32>>;
+
+/// Takes the parameters' gradients out of `gradients`.
+pub fn host_gradients(model: &Vlp, gradients: &mut Gradients) -> HostGradients {
+    struct Take<'a> {
+        path: Vec<String>,
+        gradients: &'a mut Gradients,
+        taken: HostGradients,
+    }
+    impl ModuleVisitor for Take<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad_remove(self.gradients) {
+                let name = reference_key(&self.path.join("."));
+                self.taken.insert(name, host_floats(gradient.into_data()));
+            }
+        }
+    }
+    let mut take = Take { path: Vec::new(), gradients, taken: HostGradients::new() };
+    burn::module::Module::visit(model, &mut take);
+    take.taken
+}
+
+/// Adds `more` to `sum`, parameter by parameter.
+pub fn accumulate(sum: &mut HostGradients, more: HostGradients) {
+    for (name, values) in more {
+        match sum.get_mut(&name) {
+            None => {
+                sum.insert(name, values);
+            }
+            Some(total) => total.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(t, v)| {
+                for (t, v) in t.iter_mut().zip(v) {
+                    *t += v;
+                }
+            }),
+        }
+    }
+}
+
+/// Moments of one parameter.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Moments {
+    /// Updates so far.
+    pub steps: u64,
+    /// m.
+    pub first: Vec<f32>,
+    /// v.
+    pub second: Vec<f32>,
+}
+
+/// The optimiser's state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BertAdam {
+    settings: TrainSettings,
+    total_steps: u64,
+    /// By checkpoint name; a parameter enters with its first gradient.
+    pub moments: BTreeMap<String, Moments>,
+}
+
+impl BertAdam {
+    /// `total_steps`: optimiser steps of the whole training.
+    pub fn new(settings: &TrainSettings, total_steps: u64) -> Self {
+        Self { settings: settings.clone(), total_steps, moments: BTreeMap::new() }
+    }
+
+    /// Learning rate of a parameter that has had `steps` updates.
+    pub fn learning_rate(&self, steps: u64) -> f64 {
+        let progress = steps as f64 / self.total_steps.max(1) as f64;
+        self.settings.learning_rate * schedule::factor(self.settings.schedule, progress, self.settings.warmup_proportion)
+    }
+
+    /// One update of every parameter that has a gradient. Returns the model and the norm of all gradients before clipping.
+    pub fn step(&mut self, model: Vlp, mut gradients: HostGradients) -> (Vlp, f64) {
+        let mut squares = 0.0;
+        let model = model.replace(&mut |name, shape, current| {
+            let gradient = gradients.remove(name)?;
+            let mut values = host_floats(current());
+            squares += self.update(name, &mut values, &gradient);
+            Some(TensorData::new(values, shape.to_vec()))
+        });
+        (model, squares.sqrt())
+    }
+
+    /// Updates one parameter in place; returns the squared norm of its gradient before clipping.
+    pub fn update(&mut self, name: &str, values: &mut [f32], gradient: &[f32]) -> f64 {
+        let norm = reference_norm(gradient);
+        let steps = self.moments.get(name).map_or(0, |m| m.steps);
+        let rate = self.learning_rate(steps) as f32;
+        let s = &self.settings;
+        let clip = match s.max_grad_norm {
+            max if max > 0.0 => (max / (norm + 1e-6)).min(1.0) as f32,
+            _ => 1.0,
+        };
+        let decay = if name.contains("bias") || name.contains("LayerNorm") { 0.0 } else { s.weight_decay as f32 };
+        let (b1, b2, eps) = (s.beta1 as f32, s.beta2 as f32, s.epsilon as f32);
+        let (c1, c2) = ((1.0 - s.beta1) as f32, (1.0 - s.beta2) as f32);
+        let moments = self.moments.entry(name.to_owned()).or_insert_with(|| Moments {
+            steps: 0,
+            first: vec![0.0; values.len()],
+            second: vec![0.0; values.len()],
+        });
+        moments.steps += 1;
+        let first = moments.first.par_chunks_mut(CHUNK);
+        let second = moments.second.par_chunks_mut(CHUNK);
+        values.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(first.zip(second)).for_each(
+            |((p, g), (m, v))| {
+                for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                    let g = g * clip;
+                    *m = *m * b1 + g * c1;
+                    *v = *v * b2 + g * g * c2;
+                    *p -= rate * (*m / (v.sqrt() + eps) + decay * *p);
+                }
+            },
+        );
+        norm * norm
+    }
+}
+
+/// The norm as PyTorch's CPU kernel computes it: eight f32 accumulators in turn, then their sum.
+///
+/// For millions of elements small ones are lost beside large sums (4·10⁻⁴ below the exact norm for 2048 × 2048), and
+/// the reference clips with what is left; equal steps need the equal norm. It is also the same for any number of threads.
+pub fn reference_norm(values: &[f32]) -> f64 {
+    let mut lanes = [0f32; 8];
+    for chunk in values.chunks(8) {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane += v * v;
+        }
+    }
+    f64::from(lanes.iter().sum::<f32>().sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> TrainSettings {
+        TrainSettings { learning_rate: 0.1, warmup_proportion: 0.5, ..TrainSettings::default() }
+    }
+
+    #[test]
+    fn the_first_step_moves_nothing_and_the_second_follows_the_formula() {
+        let mut adam = BertAdam::new(&settings(), 4);
+        let mut p = [1.0f32, -2.0];
+        adam.update("w.weight", &mut p, &[0.3, 0.4]);
+        assert_eq!(p, [1.0, -2.0]);
+        assert_eq!(adam.moments["w.weight"].first, [0.3 * 0.1, 0.4 * 0.1].map(|x: f64| x as f32));
+        adam.update("w.weight", &mut p, &[3.0, 4.0]); // norm 5: clipped to [0.6, 0.8]
+        let m = [0.9 * 0.03 + 0.06, 0.9 * 0.04 + 0.08];
+        let v = [0.999 * 0.00009 + 0.00036, 0.999 * 0.00016 + 0.00064];
+        let expected = [0, 1].map(|i| [1.0, -2.0][i] - 0.05 * (m[i] / (f64::sqrt(v[i]) + 1e-6) + 0.01 * [1.0, -2.0][i]));
+        for (p, e) in p.iter().zip(expected) {
+            assert!((f64::from(*p) - e).abs() < 1e-6, "{p} {e}");
+        }
+    }
+
+    #[test]
+    fn biases_and_layer_norms_do_not_decay() {
+        let mut adam = BertAdam::new(&TrainSettings { warmup_proportion: 0.0, ..settings() }, 4);
+        for name in ["a.bias", "a.LayerNorm.weight"] {
+            let mut p = [5.0f32];
+            adam.update(name, &mut p, &[0.0]);
+            assert_eq!(p, [5.0]);
+        }
+        let mut p = [5.0f32];
+        adam.update("a.weight", &mut p, &[0.0]);
+        assert!((p[0] - (5.0 - 0.1 * 0.01 * 5.0)).abs() < 1e-6);
+    }
+}

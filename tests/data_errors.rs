@@ -1,0 +1,297 @@
+//! What people read when their data is missing or wrong: the whole texts.
+
+mod mini_data;
+
+use half::f16;
+use mini_data::{Mini, STEMS, Storage, features};
+use serde_json::json;
+use vlp::config::{DataSettings, Dataset, RegionFormat};
+use vlp::data::DataError;
+use vlp::data::karpathy::CaptionData;
+use vlp::data::region_store::RegionStore;
+use vlp::data::tokenizer::Tokenizer;
+
+/// Loads splits and reads the regions of all images.
+fn read_all(settings: &DataSettings, splits: &[&str]) -> Result<(), DataError> {
+    let splits: Vec<String> = splits.iter().map(|name| (*name).to_owned()).collect();
+    let tokenizer = Tokenizer::from_file(&settings.vocabulary, settings.cased)?;
+    let data = CaptionData::load(settings, &splits, &tokenizer)?;
+    let store = RegionStore::open(settings)?;
+    let mut features = vec![0.0; store.regions() * store.feature_size()];
+    let mut positions = vec![0.0; store.regions() * store.position_size()];
+    data.images.iter().try_for_each(|image| store.read(&image.stem, &mut features, &mut positions))
+}
+
+/// The text of the error that reading gives, with `DATA` for the folder.
+fn text(mini: &Mini) -> String {
+    text_with(mini, |_| ())
+}
+
+fn text_with(mini: &Mini, change: impl FnOnce(&mut DataSettings)) -> String {
+    text_of_splits(mini, &["train", "restval"], change)
+}
+
+fn text_of_splits(mini: &Mini, splits: &[&str], change: impl FnOnce(&mut DataSettings)) -> String {
+    let mut settings = mini.settings.clone();
+    change(&mut settings);
+    mini.tidy(read_all(&settings, splits).unwrap_err())
+}
+
+#[test]
+fn sound_data_gives_no_error() {
+    let mini = Mini::new();
+    read_all(&mini.settings, &["train", "restval", "val", "test"]).unwrap();
+}
+
+#[test]
+fn annotations_not_set() {
+    insta::assert_snapshot!(text_with(&Mini::new(), |s| s.annotations.clear()), @"");
+}
+
+#[test]
+fn annotations_missing() {
+    insta::assert_snapshot!(text_with(&Mini::new(), |s| s.annotations.push('x')), @"");
+}
+
+#[test]
+fn annotations_cut_short() {
+    let mini = Mini::new();
+    mini.write("dataset.json", "{\"images\": [\n  {\"filename\": \"a.jpg\",");
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn caption_is_a_number() {
+    let mini = Mini::new();
+    mini.edit(|file| file["images"][1]["sentences"][2]["raw"] = json!(17));
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn image_without_split() {
+    let mini = Mini::new();
+    mini.edit(|file| {
+        file["images"][4].as_object_mut().unwrap().remove("split");
+    });
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn annotations_of_another_kind() {
+    let mini = Mini::new();
+    mini.write("dataset.json", r#"{"annotations": [], "info": {}}"#);
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn unknown_split() {
+    let text = text_of_splits(&Mini::new(), &["train", "valid", "tset"], |_| ());
+    insta::assert_snapshot!(text, @"");
+}
+
+#[test]
+fn valid_images_missing() {
+    insta::assert_snapshot!(text_with(&Mini::new(), |s| s.valid_images.push('x')), @"");
+}
+
+#[test]
+fn valid_images_of_another_kind() {
+    let mini = Mini::new();
+    mini.write("valid.json", "[\"COCO_43.jpg\", 43]");
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn no_image_is_valid() {
+    let mini = Mini::new();
+    mini.write("valid.json", "{}");
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn coco_image_without_number() {
+    let mini = Mini::new();
+    mini.edit(|file| file["images"][1]["filename"] = json!("dog.jpg"));
+    mini.write("valid.json", r#"["dog.jpg"]"#);
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn cc_image_without_id() {
+    let mini = Mini::new();
+    mini.edit(|file| file["images"][1]["imgid"] = json!("7"));
+    insta::assert_snapshot!(text_with(&mini, |s| s.dataset = Dataset::Cc), @"");
+}
+
+#[test]
+fn vocabulary_missing() {
+    insta::assert_snapshot!(text_with(&Mini::new(), |s| s.vocabulary.push('x')), @"");
+}
+
+#[test]
+fn vocabulary_without_control_tokens() {
+    let mini = Mini::new();
+    mini.write("vocab.txt", "[PAD]\n[CLS]\n[SEP]\na\n");
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn vocabulary_with_a_token_twice() {
+    let mini = Mini::new();
+    mini.write("vocab.txt", format!("{}dog\n", mini_data::VOCABULARY));
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn vocabulary_with_a_blank_line() {
+    let mini = Mini::new();
+    mini.write("vocab.txt", mini_data::VOCABULARY.replace("a\n", "a\n\n"));
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn vocabulary_in_another_encoding() {
+    let mini = Mini::new();
+    mini.write("vocab.txt", b"[PAD]\n[UNK]\ncaf\xe9\n");
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn feature_file_missing() {
+    let mini = Mini::new();
+    std::fs::remove_file(mini.table_file("feat", 2)).unwrap();
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn image_missing_from_a_feature_file() {
+    let mini = Mini::new();
+    mini_data::open(mini.table_file("cls", 1)).unlink(STEMS[1]).unwrap();
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn features_of_another_size() {
+    let text = text_with(&Mini::new(), |s| s.region_feature_size = 2048);
+    insta::assert_snapshot!(text, @"");
+}
+
+#[test]
+fn features_of_another_type() {
+    let mini = Mini::new();
+    mini.write_table::<f64>("feat", 0, &features(0), Storage::Gzip);
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn feature_file_is_no_hdf5_file() {
+    let mini = Mini::new();
+    mini.write("regions_feat042.h5", "<html>404 Not Found</html>");
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn feature_file_cut_short() {
+    let mini = Mini::new();
+    let content = std::fs::read(mini.table_file("feat", 0)).unwrap();
+    std::fs::write(mini.table_file("feat", 0), &content[..content.len() - 100]).unwrap();
+    let text = text(&mini);
+    let lines: Vec<&str> = text.lines().collect();
+    // What stands between is the HDF5 library's own message.
+    assert!(lines[0].starts_with("`DATA/regions_feat042.h5`: cannot be read: ") && lines[0].contains("truncated"), "{text}");
+    assert_eq!(
+        lines[1..],
+        ["  help: the file may be damaged or incompletely copied; fetch it again (`vlp data verify` checks all files)"]
+    );
+}
+
+#[test]
+fn name_too_short_to_choose_a_file() {
+    let mini = Mini::new();
+    mini.edit(|file| file["images"][0]["filename"] = json!("42.jpg"));
+    mini.write("valid.json", r#"["42.jpg"]"#);
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn region_prefix_not_set() {
+    insta::assert_snapshot!(text_with(&Mini::new(), |s| s.region_prefix.clear()), @"");
+}
+
+#[test]
+fn box_file_missing() {
+    insta::assert_snapshot!(text_with(&Mini::new(), |s| s.boxes.push('x')), @"");
+}
+
+#[test]
+fn boxes_without_confidence() {
+    let mini = Mini::new();
+    mini.write_shaped::<f32>("boxes", 1, &[1.0; 16], (4, 4), Storage::Contiguous);
+    insta::assert_snapshot!(text(&mini), @"");
+}
+
+#[test]
+fn folder_of_numpy_files_missing() {
+    let text = text_with(&Mini::new(), |s| s.region_format = RegionFormat::Npy);
+    insta::assert_snapshot!(text, @"");
+}
+
+/// The data root with numpy features; the first image's feature file is `content`.
+fn numpy(content: Option<Vec<u8>>) -> (Mini, impl FnOnce(&mut DataSettings)) {
+    let mini = Mini::new();
+    std::fs::create_dir(mini.path("trainval")).unwrap();
+    if let Some(content) = content {
+        mini.write(&format!("trainval/{}.npy", STEMS[0]), content);
+    }
+    let folder = mini.path("trainval").to_str().unwrap().to_owned();
+    let change = move |s: &mut DataSettings| {
+        s.region_format = RegionFormat::Npy;
+        s.region_prefix = folder;
+    };
+    (mini, change)
+}
+
+fn npy(element: &str, fortran: &str, data: usize) -> Option<Vec<u8>> {
+    let header = format!("{{'descr': '{element}', 'fortran_order': {fortran}, 'shape': (4, 3), }}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    Some([&b"\x93NUMPY\x01\x00"[..], &length, header.as_bytes(), &vec![0; data]].concat())
+}
+
+#[test]
+fn numpy_file_missing() {
+    let (mini, change) = numpy(None);
+    insta::assert_snapshot!(text_with(&mini, change), @"");
+}
+
+#[test]
+fn numpy_file_of_another_type() {
+    let (mini, change) = numpy(npy("<f8", "False", 96));
+    insta::assert_snapshot!(text_with(&mini, change), @"");
+}
+
+#[test]
+fn numpy_file_in_fortran_order() {
+    let (mini, change) = numpy(npy("<f4", "True", 48));
+    insta::assert_snapshot!(text_with(&mini, change), @"");
+}
+
+#[test]
+fn numpy_file_cut_short() {
+    let (mini, change) = numpy(npy("<f2", "False", 23));
+    insta::assert_snapshot!(text_with(&mini, change), @"");
+}
+
+#[test]
+#[cfg(unix)]
+fn annotations_are_a_folder() {
+    let mini = Mini::new();
+    let text = text_with(&mini, |s| s.annotations = mini.path("").to_str().unwrap().to_owned());
+    insta::assert_snapshot!(text, @"");
+}
+
+#[test]
+fn a_table_of_f16_is_no_mistake_for_boxes() {
+    let mini = Mini::new();
+    mini.write_table::<f16>("boxes", 0, &mini_data::boxes(0), Storage::Contiguous);
+    read_all(&mini.settings, &["train"]).unwrap();
+}

@@ -1,0 +1,118 @@
+//! Greedy and beam decoding give the reference's words and scores.
+
+#[path = "support/mod.rs"]
+mod support;
+#[path = "support/model.rs"]
+mod world;
+
+use burn::module::Module;
+use burn::tensor::TensorData;
+use support::{Array, arrays, assert_close, golden_dir, json};
+use vlp::decode::{BeamSettings, Prompt, Stepper, beam_search, greedy, greedy_logits};
+use vlp::model::{Vlp, host_values};
+
+struct Setting {
+    prompt: Prompt,
+    steps: usize,
+    features: Array,
+    positions: Array,
+    info: serde_json::Value,
+}
+
+fn setting() -> Setting {
+    let root = golden_dir();
+    let images = world::images(&root);
+    let info = json(&root.join("decode/decode.json"));
+    let config = json(&root.join("config.json"));
+    let input = arrays(&root.join("decode/in.safetensors"));
+    let id = |key: &str| config[key].as_u64().unwrap() as u32;
+    let image = input["image"].i64();
+    Setting {
+        prompt: Prompt { cls: id("cls_id"), sep: id("sep_id"), mask: id("mask_id"), pad: id("pad_id") },
+        steps: info["steps"].as_u64().unwrap() as usize,
+        features: images["feats"].rows(&image),
+        positions: images["vis_pe"].rows(&image),
+        info,
+    }
+}
+
+fn ids(value: &serde_json::Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+}
+
+#[test]
+fn greedy_words_and_logits() {
+    let golden = arrays(&golden_dir().join("decode/greedy.safetensors"));
+    let s = setting();
+    for (name, device) in world::devices() {
+        let model = world::model(&device);
+        let stepper = || Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
+        let (words, logits) = greedy_logits(stepper(), s.steps);
+        let flat: Vec<i64> = words.iter().flatten().map(|w| i64::from(*w)).collect();
+        assert_eq!(flat, golden["ids"].i64(), "{name}");
+        let vocabulary = *golden["logits"].shape.last().unwrap();
+        for (step, logits) in logits.into_iter().enumerate() {
+            let expected: Vec<f64> = (0..words.len())
+                .flat_map(|row| &golden["logits"].values[(row * s.steps + step) * vocabulary..][..vocabulary])
+                .copied()
+                .collect();
+            assert_close(&format!("{name} step {step}"), &host_values(logits), &expected, 1e-4, 0.0);
+        }
+        let cut: Vec<Vec<u32>> = words
+            .iter()
+            .map(|row| row.iter().position(|w| *w == s.prompt.sep).map_or(row.clone(), |end| row[..=end].to_vec()))
+            .collect();
+        assert_eq!(greedy(stepper(), s.steps, s.prompt.sep), cut, "{name}: images leaving the batch change nothing");
+    }
+}
+
+/// The model with `shift` added to the output bias of `word`.
+fn biased(model: Vlp, word: u32, shift: f32) -> Vlp {
+    model.replace(&mut |name, shape, current| {
+        (name == "cls.predictions.bias").then(|| {
+            let mut values: Vec<f32> = current().try_into_vec().unwrap();
+            values[word as usize] += shift;
+            TensorData::new(values, shape.to_vec())
+        })
+    })
+}
+
+#[test]
+fn beam_search_in_every_setting() {
+    let golden = arrays(&golden_dir().join("decode/beams.safetensors"));
+    let s = setting();
+    for (name, device) in world::devices() {
+        for (j, beam) in s.info["beams"].as_array().unwrap().iter().enumerate() {
+            let end = s.info["eos"].as_u64().unwrap() as u32;
+            let model = biased(world::model(&device), end, beam["eos_bias_shift"].as_f64().unwrap() as f32).valid();
+            let number = |key: &str| beam[key].as_u64().unwrap() as usize;
+            let settings = BeamSettings {
+                beam_size: number("beam_size"),
+                max_length: s.steps,
+                min_length: number("min_len"),
+                length_penalty: beam["length_penalty"].as_f64().unwrap() as f32,
+                no_repeat_ngram: number("ngram_size"),
+                ignored: ids(&beam["ignore_ids"]),
+                end,
+            };
+            let stepper = Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
+            let found = beam_search(stepper, &settings);
+            let k = settings.beam_size;
+            for (i, result) in found.iter().enumerate() {
+                let what = format!("{name} setting {j} image {i}");
+                assert_eq!(result.words, ids(&beam["pred_seq"][i]), "{what}");
+                let best = beam["best"][i].as_f64().unwrap();
+                assert_close(&what, &[result.score], &[best], 1e-4, 1e-5);
+                assert_eq!(result.frames.len() as u64 - 1, beam["last_frame"][i].as_u64().unwrap(), "{what}");
+                for (f, frame) in result.frames.iter().enumerate() {
+                    let at = (i * s.steps + f) * k;
+                    let row = |field: &str| &golden[&format!("{j}.{field}")].values[at..at + k];
+                    let words: Vec<f64> = frame.words.iter().map(|w| f64::from(*w)).collect();
+                    let pointers: Vec<f64> = frame.pointers.iter().map(|p| *p as f64).collect();
+                    assert_eq!((&words[..], &pointers[..]), (row("wids"), row("ptrs")), "{what} frame {f}");
+                    assert_close(&format!("{what} frame {f}"), &frame.scores, row("scores"), 1e-4, 1e-5);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! From experiment files to processes: lineage, decisions about earlier runs, the printed plan, and the launcher.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use vlp::config::{self, Experiment, Overrides};
+use vlp::launch::local::{self, Ending, Outcome};
+use vlp::launch::plan::{Facts, Machine, Process};
+use vlp::pipeline::lineage::{self, Source};
+use vlp::pipeline::stage::{self, Candidate, Decision};
+use vlp::track::{Entry, Journal, Lock, RunDir, RunRecord, State, What, read, write_atomic};
+
+// ---------------------------------------------------------------------------------------------- files and candidates
+
+struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap() };
+        world.file("toy/cc.toml", "cc_pretrain", "", "epochs = 4");
+        world.file("toy/coco.toml", "coco_ce", "cc_pretrain", "epochs = 3");
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// An experiment file below `experiments/`.
+    fn file(&self, name: &str, experiment: &str, from: &str, train: &str) -> PathBuf {
+        let path = self.path("experiments").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let runs = self.path("runs");
+        let text = format!(
+            "[experiment]\nname = {experiment:?}\n[init]\nfrom = {from:?}\n[train]\n{train}\nbatch_size = 16\n\
+             [data]\nannotations = \"a.json\"\nvalid_images = \"v.json\"\nregion_prefix = \"r\"\nboxes = \"b.h5\"\n\
+             vocabulary = \"vocab.txt\"\nnum_regions = 10\n\
+             [output]\nruns = {runs:?}\n"
+        );
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn load(&self, name: &str) -> Experiment {
+        config::load(&self.path("experiments").join(name), &Overrides::default()).unwrap()
+    }
+
+    fn chain(&self) -> Vec<Candidate> {
+        let chain = lineage::resolve(self.load("toy/coco.toml"), &Overrides::default()).unwrap();
+        chain.into_iter().map(|experiment| Candidate { experiment, facts: facts() }).collect()
+    }
+
+    /// A text without the name of the temporary folder.
+    fn clean(&self, text: impl ToString) -> String {
+        text.to_string().replace(&self.folder.path().display().to_string(), "[dir]")
+    }
+
+    /// A run that does the work of `lock`, with so many checkpoints.
+    fn run(&self, lock: &Lock, epochs: usize, state: State) -> RunDir {
+        let run = RunDir::create(&self.path("runs"), lock).unwrap();
+        let journal = Journal::open(&run.journal_file()).unwrap();
+        for epoch in 1..=epochs {
+            write_atomic(&run.model_file(epoch), format!("weights {epoch}").as_bytes()).unwrap();
+        }
+        journal.append(&Entry::state(state, "")).unwrap();
+        run
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        train_images: 400,
+        train_samples: 2001,
+        split_images: [("train", 400), ("val", 50), ("test", 1060)].map(|(name, n)| (name.to_string(), n)).into(),
+        vocabulary: 120,
+        parameters: 1_234_567,
+        data_fingerprint: "data-1".into(),
+    }
+}
+
+fn machine() -> Machine {
+    Machine { program: "/opt/bin/vlp".into(), extra_args: Vec::new(), processors: 8, master_port: 29_500 }
+}
+
+// ------------------------------------------------------------------------------------------------------------ lineage
+
+#[test]
+fn what_an_experiment_starts_from() {
+    let mut init = config::Settings::default().init;
+    let mut source = |from: &str| {
+        init.from = from.into();
+        lineage::source(&init)
+    };
+    assert_eq!(source(""), Source::Random);
+    assert_eq!(source("cc_pretrain"), Source::Experiment("cc_pretrain".into()));
+    for path in ["weights/x", "model.safetensors", "pytorch_model.bin", "x.pt"] {
+        assert_eq!(source(path), Source::Checkpoint(path.into()));
+    }
+}
+
+#[test]
+fn upstream_experiments_are_found_beside_the_file_then_anywhere() {
+    let world = World::new();
+    let names = |chain: &[Experiment]| chain.iter().map(|e| world.clean(e.file.display())).collect::<Vec<_>>();
+    world.file("other/cc.toml", "cc_pretrain", "", "epochs = 9");
+    let chain = lineage::resolve(world.load("toy/coco.toml"), &Overrides::default()).unwrap();
+    assert_eq!(names(&chain), ["[dir]/experiments/toy/cc.toml", "[dir]/experiments/toy/coco.toml"]);
+    world.file("far/scst.toml", "coco_scst", "coco_ce", "epochs = 1");
+    let chain = lineage::resolve(world.load("far/scst.toml"), &Overrides::default()).unwrap();
+    assert_eq!(names(&chain)[2], "[dir]/experiments/far/scst.toml");
+    assert_eq!(chain.len(), 3);
+}
+
+#[test]
+fn wrong_lineages_are_told() {
+    let world = World::new();
+    let message = |name: &str| {
+        world.clean(lineage::resolve(world.load(name), &Overrides::default()).unwrap_err())
+    };
+    world.file("toy/typo.toml", "typo", "cc_pretran", "epochs = 1");
+    insta::assert_snapshot!(message("toy/typo.toml"), @r##"
+    [dir]/experiments/toy/typo.toml: `init.from` is `cc_pretran`, but no experiment has that name; known: cc_pretrain, coco_ce, typo
+      help: did you mean `cc_pretrain`?
+    "##);
+    world.file("toy/far.toml", "far", "bert", "epochs = 1");
+    insta::assert_snapshot!(message("toy/far.toml"), @r##"
+    [dir]/experiments/toy/far.toml: `init.from` is `bert`, but no experiment has that name; known: cc_pretrain, coco_ce, far, typo
+      help: give the name of an experiment, or a checkpoint path with a `/` in it
+    "##);
+    world.file("toy/a.toml", "a", "b", "epochs = 1");
+    world.file("toy/b.toml", "b", "a", "epochs = 1");
+    insta::assert_snapshot!(message("toy/a.toml"), @r##"
+    [dir]/experiments/toy/a.toml: `init.from` leads back to the experiment itself: a → b → a
+      help: give one of them a checkpoint path, or no `init.from`
+    "##);
+    world.file("one/x.toml", "x", "", "epochs = 1");
+    world.file("two/x.toml", "x", "", "epochs = 1");
+    world.file("toy/y.toml", "y", "x", "epochs = 1");
+    insta::assert_snapshot!(message("toy/y.toml"), @r##"
+    [dir]/experiments/toy/y.toml: `init.from` is `x`, a name that several files have: [dir]/experiments/one/x.toml, [dir]/experiments/two/x.toml
+      help: rename all but one, or put the right one into the same folder
+    "##);
+}
+
+// ---------------------------------------------------------------------------------------------------------- decisions
+
+#[test]
+fn a_chain_that_never_ran_starts_from_its_beginning() {
+    let world = World::new();
+    let chain = world.chain();
+    let decided = stage::decide_all(&chain, false).unwrap();
+    let mut two = chain[1].clone();
+    two.experiment.settings.launch.world_size = 2;
+    let text = stage::describe(&[chain[0].clone(), two], &decided, &machine());
+    insta::assert_snapshot!(world.clean(text), @r##"
+    stage 1 of 2: cc_pretrain: start [dir]/runs/cc_pretrain/<new run> (no earlier run)
+      file        [dir]/experiments/toy/cc.toml
+      weights     random
+      images      test 1,060, train 400, val 50
+      samples     2,001 captions of 400 training images
+      batch       16 samples × 1 process × 1 accumulated = 16
+      steps       504 (126 batches per epoch and process, 4 epochs)
+      parameters  1,234,567, vocabulary 120
+      memory      about 452.7 MB per process (19.8 MB weights, gradients, moments; 433.0 MB activations)
+      disk        about 14.8 MB per checkpoint, at most 4 kept: 59.3 MB
+      process     rank 0 on auto
+                  vlp worker --run [dir]/runs/cc_pretrain/<new run>
+                  LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 OMP_NUM_THREADS=8 RANK=0 RAYON_NUM_THREADS=8 WORLD_SIZE=1
+    stage 2 of 2: coco_ce: start [dir]/runs/coco_ce/<new run> (no earlier run)
+      file        [dir]/experiments/toy/coco.toml
+      weights     last checkpoint of `cc_pretrain`, which runs first
+      images      test 1,060, train 400, val 50
+      samples     2,001 captions of 400 training images
+      batch       16 samples × 2 processes × 1 accumulated = 32
+      steps       189 (63 batches per epoch and process, 3 epochs)
+      parameters  1,234,567, vocabulary 120
+      memory      about 452.7 MB per process (19.8 MB weights, gradients, moments; 433.0 MB activations)
+      disk        about 14.8 MB per checkpoint, at most 3 kept: 44.4 MB
+      process     rank 0 on auto
+                  vlp worker --run [dir]/runs/coco_ce/<new run>
+                  LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 OMP_NUM_THREADS=4 RANK=0 RAYON_NUM_THREADS=4 WORLD_SIZE=2
+      process     rank 1 on auto
+                  vlp worker --run [dir]/runs/coco_ce/<new run>
+                  LOCAL_RANK=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 OMP_NUM_THREADS=4 RANK=1 RAYON_NUM_THREADS=4 WORLD_SIZE=2
+    "##);
+    assert!(!world.path("runs").exists(), "a plan leaves nothing behind");
+}
+
+#[test]
+fn a_finished_stage_is_reused_and_an_unfinished_one_resumed() {
+    let world = World::new();
+    let chain = world.chain();
+    let first = stage::decide_all(&chain, false).unwrap();
+    let up = world.run(&first[0].lock, 4, State::Finished);
+    let second = stage::decide_all(&chain, false).unwrap();
+    assert_eq!(second[0].decision, Decision::Reuse(up.clone()));
+    assert_eq!(second[1].decision, Decision::Start);
+    let parent = second[1].lock.parent.clone().unwrap();
+    assert_eq!((parent.experiment.as_str(), parent.run), ("cc_pretrain", up.id()));
+    assert_eq!(parent.checkpoint, up.model_file(4));
+
+    let down = world.run(&second[1].lock, 2, State::Running);
+    let third = stage::decide_all(&chain, false).unwrap();
+    assert_eq!(third[1].decision, Decision::Resume(down.clone()));
+    let text = stage::describe(&chain, &third, &machine());
+    let text = world.clean(text).replace(&up.id(), "[run]").replace(&down.id(), "[run]");
+    insta::assert_snapshot!(text.lines().take(6).collect::<Vec<_>>().join("\n"), @r##"
+    stage 1 of 2: cc_pretrain: reuse [dir]/runs/cc_pretrain/[run] (finished with the same settings and data)
+      file        [dir]/experiments/toy/cc.toml
+      weights     random
+    stage 2 of 2: coco_ce: resume [dir]/runs/coco_ce/[run] (died (resumable) after epoch 2 of 3)
+      file        [dir]/experiments/toy/coco.toml
+      weights     [dir]/runs/cc_pretrain/[run]/checkpoints/epoch-0004/model.safetensors
+    "##);
+
+    let fresh = stage::decide_all(&chain, true).unwrap();
+    assert_eq!(fresh[0].decision, Decision::Reuse(up), "--fresh speaks of the named experiment");
+    assert_eq!(fresh[1].decision, Decision::Start);
+}
+
+#[test]
+fn the_newest_run_that_does_the_same_work_decides() {
+    let world = World::new();
+    let candidate = &world.chain()[0];
+    let decide = |candidate: &Candidate| stage::decide(candidate, None, false);
+    let lock = decide(candidate).unwrap().lock;
+    world.run(&lock, 4, State::Finished);
+    let fresh = world.run(&lock, 1, State::Interrupted);
+    assert_eq!(decide(candidate).unwrap().decision, Decision::Resume(fresh));
+    let newest = world.run(&lock, 4, State::Finished);
+    assert_eq!(decide(candidate).unwrap().decision, Decision::Reuse(newest.clone()));
+
+    let mut longer = candidate.clone();
+    longer.experiment.settings.train.epochs = 5;
+    let other = decide(&longer).unwrap();
+    assert_eq!(other.decision, Decision::Start);
+    assert_eq!(other.reason, format!("differs from {}: train.epochs: 5 (the run has 4)", newest.id()));
+    let mut moved = candidate.clone();
+    moved.facts.data_fingerprint = "data-2".into();
+    assert_eq!(decide(&moved).unwrap().reason, format!("differs from {}: data: data-2 (the run has data-1)", newest.id()));
+}
+
+#[test]
+fn an_unfinished_run_that_differs_is_refused_unless_it_holds_nothing() {
+    let world = World::new();
+    let candidate = &world.chain()[0];
+    let lock = stage::decide(candidate, None, false).unwrap().lock;
+    let mut longer = candidate.clone();
+    longer.experiment.settings.train.epochs = 5;
+    longer.experiment.settings.train.learning_rate = 1e-6;
+    let empty = world.run(&lock, 0, State::Failed);
+    let started = stage::decide(&longer, None, false).unwrap();
+    assert_eq!(
+        (started.decision, started.reason),
+        (
+            Decision::Start,
+            format!("differs from {}, which holds no checkpoint: train.epochs: 5 (the run has 4) and 1 more", empty.id())
+        )
+    );
+    let run = world.run(&lock, 1, State::Interrupted);
+    let message = stage::decide(&longer, None, false).unwrap_err().to_string();
+    insta::assert_snapshot!(world.clean(message).replace(&run.id(), "[run]"), @r##"
+    an unfinished run of `cc_pretrain` differs from what is asked for: [dir]/runs/cc_pretrain/[run]
+        train.epochs: 5 (the run has 4)
+        train.learning_rate: 1e-6 (the run has 0.00003)
+      help: with the same settings it resumes; `vlp run [dir]/experiments/toy/cc.toml --fresh` starts another run beside it
+    "##);
+    assert_eq!(stage::decide(&longer, None, true).unwrap().decision, Decision::Start);
+}
+
+#[test]
+fn an_unfinished_run_from_other_weights_is_refused_before_its_upstream_trains_again() {
+    let world = World::new();
+    let chain = world.chain();
+    let first = stage::decide_all(&chain, false).unwrap();
+    world.run(&first[0].lock, 4, State::Finished);
+    let second = stage::decide_all(&chain, false).unwrap();
+    let down = world.run(&second[1].lock, 1, State::Interrupted);
+    let mut changed = chain.clone();
+    changed[0].experiment.settings.train.epochs = 6;
+    let message = world.clean(stage::decide_all(&changed, false).unwrap_err());
+    let sha = &second[1].lock.parent.as_ref().unwrap().sha256[..12];
+    let upstream = second[1].lock.parent.as_ref().unwrap().run.clone();
+    let message = message.replace(&format!("coco_ce/{}", down.id()), "coco_ce/[run]").replace(&upstream, "[upstream]");
+    insta::assert_snapshot!(message.replace(sha, "[sha]"), @r##"
+    an unfinished run of `coco_ce` differs from what is asked for: [dir]/runs/coco_ce/[run]
+        initial weights: those of a run of `cc_pretrain` that is not finished (the run has [dir]/runs/cc_pretrain/[upstream]/checkpoints/epoch-0004/model.safetensors (sha256 [sha]))
+      help: with the same settings it resumes; `vlp run [dir]/experiments/toy/coco.toml --fresh` starts another run beside it
+    "##);
+}
+
+#[test]
+fn unreadable_runs_are_passed_over_with_a_note() {
+    let world = World::new();
+    let candidate = &world.chain()[0];
+    let lock = stage::decide(candidate, None, false).unwrap().lock;
+    let run = world.run(&lock, 4, State::Finished);
+    fs::write(run.lock_file(), "nonsense").unwrap();
+    let decided = stage::decide(candidate, None, false).unwrap();
+    assert_eq!(decided.decision, Decision::Start);
+    let note = world.clean(&decided.notes[0]);
+    let head = format!("passed over: `[dir]/runs/cc_pretrain/{}/run.lock.toml` is not a run lock", run.id());
+    assert!(note.starts_with(&head) && !note.contains("help:"), "{note}");
+}
+
+#[test]
+fn a_checkpoint_path_must_exist() {
+    let world = World::new();
+    world.file("toy/from_file.toml", "from_file", "weights/model.safetensors", "epochs = 1");
+    let candidate = Candidate { experiment: world.load("toy/from_file.toml"), facts: facts() };
+    let message = stage::decide(&candidate, None, false).unwrap_err().to_string();
+    insta::assert_snapshot!(message, @r##"
+    `init.from` names the checkpoint `weights/model.safetensors`, but there is no such file
+      help: correct the path (it is relative to the current folder), or give the name of an experiment
+    "##);
+}
+
+// ----------------------------------------------------------------------------------------------------------- launcher
+
+/// A process of a shell script in place of the worker; `$1` is the run folder.
+fn script(run: &RunDir, rank: usize, text: &str) -> Process {
+    Process {
+        rank,
+        program: "/bin/sh".into(),
+        args: vec!["-c".into(), text.into(), "worker".into(), run.path().display().to_string()],
+        env: [("RANK".to_string(), rank.to_string())].into(),
+        device: "flex".into(),
+    }
+}
+
+fn empty_run(world: &World) -> RunDir {
+    let lock = stage::decide(&world.chain()[0], None, false).unwrap().lock;
+    RunDir::create(&world.path("runs"), &lock).unwrap()
+}
+
+fn states(run: &RunDir) -> Vec<(State, String)> {
+    let entries = read(&run.journal_file()).unwrap();
+    let states = entries.into_iter().filter_map(|entry| match entry.what {
+        What::State { state, detail } => Some((state, detail)),
+        _ => None,
+    });
+    states.collect()
+}
+
+fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !ready() {
+        assert!(Instant::now() < deadline, "never came: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Ended: gone, or not yet waited for by its parent.
+fn has_ended(process: i32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat"))
+        .map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+}
+
+#[test]
+fn processes_get_their_environment_and_the_journal_their_states() {
+    let world = World::new();
+    let run = empty_run(&world);
+    let processes: Vec<Process> =
+        (0..2).map(|rank| script(&run, rank, r#"echo "rank $RANK" > "$1/out$RANK"; echo loud >&2"#)).collect();
+    assert_eq!(local::run(&run, &processes).unwrap(), Outcome::Finished);
+    assert_eq!(fs::read_to_string(run.path().join("out1")).unwrap(), "rank 1\n");
+    assert_eq!(fs::read_to_string(run.rank_log(1)).unwrap(), "loud\n", "what other ranks say on stderr is kept");
+    let own = format!("process {}", std::process::id());
+    assert_eq!(
+        states(&run),
+        [(State::Created, String::new()), (State::Running, own), (State::Finished, String::new())]
+    );
+    assert_eq!(RunRecord::read(&run).unwrap().condition, vlp::track::Condition::Finished);
+}
+
+#[test]
+fn a_failure_names_rank_and_code_and_quotes_the_log() {
+    let world = World::new();
+    let run = empty_run(&world);
+    let text = r#"i=1; while [ $i -le 20 ]; do echo "line $i" >> "$1/ranks/0.log"; i=$((i+1)); done; exit 4"#;
+    let Outcome::Failed(failure) = local::run(&run, &[script(&run, 0, text)]).unwrap() else { panic!("no failure") };
+    assert_eq!((failure.rank, failure.ending), (0, Ending::Code(4)));
+    let quoted: Vec<String> = (9..=20).map(|i| format!("line {i}")).collect();
+    assert_eq!(failure.last_lines, quoted);
+    let head = format!("rank 0 ended with exit code 4; last lines of {}:\n    line 9\n", run.rank_log(0).display());
+    assert!(failure.to_string().starts_with(&head), "{failure}");
+    assert_eq!(states(&run).pop().unwrap(), (State::Failed, "rank 0 ended with exit code 4".into()));
+}
+
+#[test]
+fn a_killed_process_is_a_failure_that_names_the_signal_and_the_others_are_stopped() {
+    let world = World::new();
+    let run = empty_run(&world);
+    let waiting = r#"echo $$ > "$1/pid.tmp"; mv "$1/pid.tmp" "$1/pid"; while :; do sleep 0.05; done"#;
+    let dying = r#"while [ ! -e "$1/pid" ]; do sleep 0.05; done; kill -9 $$"#;
+    let outcome = local::run(&run, &[script(&run, 0, waiting), script(&run, 1, dying)]).unwrap();
+    let Outcome::Failed(failure) = outcome else { panic!("no failure") };
+    assert_eq!((failure.rank, failure.ending), (1, Ending::Signal(9)));
+    assert_eq!(failure.to_string(), "rank 1 was killed by signal 9 (SIGKILL, often the kernel when memory ran out)");
+    let pid: i32 = fs::read_to_string(run.path().join("pid")).unwrap().trim().parse().unwrap();
+    assert!(has_ended(pid));
+}
+
+#[test]
+fn a_process_that_ends_with_75_leaves_a_resumable_run() {
+    let world = World::new();
+    let run = empty_run(&world);
+    assert_eq!(local::run(&run, &[script(&run, 0, "exit 75")]).unwrap(), Outcome::Interrupted);
+    assert_eq!(states(&run).pop().unwrap().0, State::Interrupted);
+}
+
+#[test]
+fn a_missing_program_and_a_held_folder_are_errors() {
+    let world = World::new();
+    let run = empty_run(&world);
+    let missing = Process { program: "/nowhere/vlp".into(), ..script(&run, 0, "") };
+    assert_eq!(
+        local::run(&run, &[missing]).unwrap_err().to_string(),
+        "cannot start rank 0 (`/nowhere/vlp`): No such file or directory (os error 2)\n  \
+         help: check that the program is there and may be executed"
+    );
+    assert_eq!(states(&run).pop().unwrap().0, State::Failed);
+    let _held = run.hold().unwrap();
+    let message = local::run(&run, &[script(&run, 0, "true")]).unwrap_err().to_string();
+    assert!(message.contains("is in use by another `vlp` process\n  help: "), "{message}");
+}
+
+/// Not a test of its own: the launcher in a process that the tests below can send signals to.
+#[test]
+#[ignore = "started by other tests"]
+fn launcher_process() {
+    let (Some(folder), Some(text)) = (std::env::var_os("LAUNCHER_RUN"), std::env::var("LAUNCHER_SCRIPT").ok()) else {
+        return;
+    };
+    let run = RunDir::open(Path::new(&folder)).unwrap();
+    let code = match local::run(&run, &[script(&run, 0, &text)]).unwrap() {
+        Outcome::Finished => 0,
+        Outcome::Interrupted => local::RESUMABLE,
+        Outcome::Failed(_) => 4,
+    };
+    std::process::exit(code);
+}
+
+/// Starts the launcher around a script and returns it with the process number of the script, once that runs.
+fn launcher(run: &RunDir, handler: &str) -> (std::process::Child, i32) {
+    let text = format!(
+        r#"{handler}
+echo $$ > "$1/pid.tmp"; mv "$1/pid.tmp" "$1/pid"; while :; do sleep 0.05; done"#
+    );
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["launcher_process", "--exact", "--ignored", "--nocapture"])
+        .env("LAUNCHER_RUN", run.path())
+        .env("LAUNCHER_SCRIPT", text)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let file = run.path().join("pid");
+    wait_for("the process", || file.exists());
+    let pid = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    (child, pid)
+}
+
+fn kill(process: i32, signal: i32) {
+    // SAFETY: kill has no memory effects.
+    assert_eq!(unsafe { libc::kill(process, signal) }, 0);
+}
+
+#[test]
+fn sigterm_is_passed_on_and_leaves_a_resumable_run() {
+    let world = World::new();
+    let run = empty_run(&world);
+    let (mut launcher, worker) = launcher(&run, r#"trap 'echo saved > "$1/saved"; exit 75' TERM"#);
+    assert!(run.is_held());
+    kill(launcher.id() as i32, libc::SIGTERM);
+    assert_eq!(launcher.wait().unwrap().code(), Some(75));
+    assert_eq!(fs::read_to_string(run.path().join("saved")).unwrap(), "saved\n");
+    assert!(has_ended(worker));
+    assert_eq!(states(&run).pop().unwrap().0, State::Interrupted);
+}
+
+#[test]
+fn sigint_is_passed_on_as_it_is_and_a_second_one_kills() {
+    let world = World::new();
+    let run = empty_run(&world);
+    let (mut launcher, worker) = launcher(&run, r#"trap 'echo busy > "$1/busy"' INT"#);
+    kill(launcher.id() as i32, libc::SIGINT);
+    wait_for("the first signal", || run.path().join("busy").exists());
+    assert!(launcher.try_wait().unwrap().is_none(), "the process may take its time");
+    kill(launcher.id() as i32, libc::SIGINT);
+    assert_eq!(launcher.wait().unwrap().code(), Some(75));
+    assert!(has_ended(worker));
+}
+
+#[test]
+fn no_process_outlives_a_killed_launcher() {
+    let world = World::new();
+    let run = empty_run(&world);
+    let (mut launcher, worker) = launcher(&run, "trap '' TERM INT HUP");
+    assert!(!has_ended(worker));
+    kill(launcher.id() as i32, libc::SIGKILL);
+    assert_eq!(launcher.wait().unwrap().signal(), Some(libc::SIGKILL));
+    wait_for("the end of the worker", || has_ended(worker));
+    let record = RunRecord::read(&run).unwrap();
+    assert_eq!(record.condition.to_string(), "died (resumable)");
+}
