@@ -36,7 +36,9 @@ mistakes! {
     integer_too_large: "[train]\nepochs = 99999999999999999999\n";
     unknown_choice: "[train]\nschedule = \"warmup_linea\"\n[launch]\ndevice = \"gpu\"\n";
     unknown_choice_in_list: "[evaluate]\ncheckpoints = [\"best\", \"frist\"]\n";
-    empty_list: "[data.extra]\nx = 1\n";
+    unknown_table_in_section: "[data.extra]\nx = 1\n";
+    row_with_single_brackets: "[paper]\ntable = \"t\"\n";
+    like_one_key_and_the_name_of_another: "[select]\nsplits = [\"val\"]\n";
     duplicate_key: "[train]\nepochs = 3\nbatch_size = 8\nepochs = 4\n";
     duplicate_section: "[train]\nepochs = 3\n[model]\n[train]\nbatch_size = 8\n";
     value_missing: "[train]\nepochs =\nbatch_sise = 8\n";
@@ -56,6 +58,7 @@ mistakes! {
     starts_from_itself: "[init]\nfrom = \"demo\"\n";
     paper_row_incomplete: "[[paper]]\nrow = \"COCO\"\n\n[[paper]]\ntable = \"t\"\nexpect = { cider = 1.0 }\ntolerance = { cider = 0.1 }\n";
     paper_tolerance: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nexpect = { cider = 1.0, bleu_4 = 1.0 }\ntolerance = { cider = -0.1, bleu_3 = 1.0 }\n";
+    paper_misspelt_score: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nexpect = { cidre = 1.0 }\ntolerance = { cider = 0.1 }\n";
     paper_unknown_score: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nat_least = { cyder = 1.0, bleu_5 = 2 }\n";
     paper_not_measured: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nsplit = \"val\"\ncheckpoint = \"last\"\nat_least = { cider_over_first = 5.0 }\n";
     paper_rows_alike: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nat_least = { cider = 1 }\n[[paper]]\ntable = \"t\"\nrow = \"r\"\nat_least = { cider = 2 }\n";
@@ -69,7 +72,11 @@ fn check(name: &str, files: &[(&str, &str)], args: &[&str]) {
 
 #[test]
 fn keys_at_the_top() {
-    check("keys_at_the_top", &[("e.toml", &format!("epochs = 3\nbatch_size = 4\nname = 5\ntrain = 7\n{NAME}{DATA}"))], &["e.toml"]);
+    check(
+        "keys_at_the_top",
+        &[("e.toml", &format!("epochs = 3\nbatch_size = 4\nname = 5\ntrain = 7\n{NAME}{DATA}"))],
+        &["e.toml"],
+    );
 }
 
 #[test]
@@ -94,7 +101,11 @@ fn a_fragment_cannot_be_shown() {
 
 #[test]
 fn paths_missing() {
-    check("paths_missing", &[("e.toml", &format!("{NAME}[data]\nboxes = \"\"\nannotations = \"a.json\"\n"))], &["e.toml"]);
+    check(
+        "paths_missing",
+        &[("e.toml", &format!("{NAME}[data]\nboxes = \"\"\nannotations = \"a.json\"\n"))],
+        &["e.toml"],
+    );
 }
 
 #[test]
@@ -110,7 +121,11 @@ fn train_splits_empty() {
 #[test]
 fn extends_missing_file() {
     let text = format!("extends = [\"../base/data.toml\", \"../base/modle.toml\", \"nowhere/x.toml\"]\n{NAME}");
-    check("extends_missing_file", &[("runs/e.toml", &text), ("base/data.toml", DATA), ("base/model.toml", "")], &["runs/e.toml"]);
+    check(
+        "extends_missing_file",
+        &[("runs/e.toml", &text), ("base/data.toml", DATA), ("base/model.toml", "")],
+        &["runs/e.toml"],
+    );
 }
 
 #[test]
@@ -167,7 +182,8 @@ fn unknown_profile() {
 #[test]
 fn bad_set() {
     let args = ["--set", "train.epochs", "--set", "=3", "--set", "train.batch_sise=8", "--set", "trian={epochs=3}"];
-    let more = ["--set", "train.epochs=many", "--set", "train.batch_size=0", "--set", "paper.0.row=x", "--device", "gpu"];
+    let more =
+        ["--set", "train.epochs=many", "--set", "train.batch_size=0", "--set", "paper.0.row=x", "--device", "gpu"];
     let world = World::good("");
     snapshot("bad_set", &world.mistake(&[&["check", "e.toml"], &args[..], &more[..]].concat()));
 }
@@ -194,7 +210,10 @@ fn many_files_in_one_pass() {
     let files = [
         ("base.toml", &*format!("{DATA}[model]\nhiden_size = 128\n")),
         ("one.toml", &format!("extends = [\"base.toml\"]\n{NAME}[train]\nepochs = 0\n[launch]\nworld_size = 2\n")),
-        ("two.toml", &format!("extends = [\"base.toml\"]\n{NAME}[train]\nlearning_rate = 0.01\n[init]\nfrom = \"one\"\n")),
+        (
+            "two.toml",
+            &format!("extends = [\"base.toml\"]\n{NAME}[train]\nlearning_rate = 0.01\n[init]\nfrom = \"one\"\n"),
+        ),
         ("good.toml", &good("")),
     ];
     check("many_files_in_one_pass", &files, &["one.toml", "good.toml", "two.toml"]);
@@ -202,12 +221,20 @@ fn many_files_in_one_pass() {
 
 #[test]
 fn wide_characters_and_tabs() {
-    check("wide_characters_and_tabs", &[("e.toml", &good("[train] # 训练 é\n\tschedule = \"线性\"\t# ← 日程\n"))], &["e.toml"]);
+    check(
+        "wide_characters_and_tabs",
+        &[("e.toml", &good("[train] # 训练 é\n\tschedule = \"线性\"\t# ← 日程\n"))],
+        &["e.toml"],
+    );
 }
 
 #[test]
 fn windows_line_ends() {
-    check("windows_line_ends", &[("e.toml", &good("[train]\nepochs = 0\nbatch_size = 0").replace('\n', "\r\n"))], &["e.toml"]);
+    check(
+        "windows_line_ends",
+        &[("e.toml", &good("[train]\nepochs = 0\nbatch_size = 0").replace('\n', "\r\n"))],
+        &["e.toml"],
+    );
 }
 
 #[test]

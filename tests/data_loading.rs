@@ -60,14 +60,30 @@ fn every_storage_of_hdf5_reads_the_same() {
 fn numpy_tables_read_the_same() {
     let mini = Mini::without_tables();
     std::fs::create_dir(mini.path("trainval")).unwrap();
-    for image in 0..STEMS.len() {
-        let name = |suffix: &str| format!("trainval/{}{suffix}.npy", STEMS[image]);
+    for (image, stem) in STEMS.iter().enumerate() {
+        let name = |suffix: &str| format!("trainval/{stem}{suffix}.npy");
         let (half, single) = if image % 2 == 0 { ("", "_cls_prob") } else { ("_cls_prob", "") };
         let table = |suffix: &str| if suffix.is_empty() { features(image) } else { classes(image) };
         let halves = table(half).into_iter().map(f16::from_f32);
-        mini.write(&name(half), npy("<f2", &format!("({REGIONS}, {})", table(half).len() / REGIONS), "False", halves.flat_map(f16::to_le_bytes)));
+        mini.write(
+            &name(half),
+            npy(
+                "<f2",
+                &format!("({REGIONS}, {})", table(half).len() / REGIONS),
+                "False",
+                halves.flat_map(f16::to_le_bytes),
+            ),
+        );
         let singles = table(single).into_iter();
-        mini.write(&name(single), npy("<f4", &format!("({REGIONS}, {})", table(single).len() / REGIONS), "False", singles.flat_map(f32::to_le_bytes)));
+        mini.write(
+            &name(single),
+            npy(
+                "<f4",
+                &format!("({REGIONS}, {})", table(single).len() / REGIONS),
+                "False",
+                singles.flat_map(f32::to_le_bytes),
+            ),
+        );
         mini.write_table::<f32>("boxes", image, &boxes(image), Storage::Contiguous);
     }
     let region_prefix = mini.path("trainval").to_str().unwrap().to_owned();
@@ -105,7 +121,8 @@ fn files_are_opened_once() {
 fn selection_of_images() {
     let mini = Mini::without_tables();
     let tokenizer = Tokenizer::from_file(&mini.settings.vocabulary, true).unwrap();
-    let load = |settings: &DataSettings, names: &[&str]| CaptionData::load(settings, &splits(names), &tokenizer).unwrap();
+    let load =
+        |settings: &DataSettings, names: &[&str]| CaptionData::load(settings, &splits(names), &tokenizer).unwrap();
     let stems = |data: &CaptionData| data.images.iter().map(|image| image.stem.clone()).collect::<Vec<_>>();
 
     let all = load(&mini.settings, &["restval", "train"]);
@@ -120,18 +137,19 @@ fn selection_of_images() {
     let few = load(&DataSettings { max_images: 1, ..mini.settings.clone() }, &["train", "restval", "val"]);
     assert_eq!(stems(&few), [STEMS[0], STEMS[2], STEMS[3]]);
 
-    mini.write("valid.json", r#"["COCO_43.jpg", "other.jpg"]"#);
+    mini.write("valid.json", r#"["COCO_143.jpg", "other.jpg"]"#);
     assert_eq!(stems(&load(&mini.settings, &["train"])), [STEMS[1]]);
 
     let flickr = load(&DataSettings { dataset: Dataset::Flickr30k, ..mini.settings.clone() }, &["train"]);
-    assert_eq!(flickr.images[0].image_id, ImageId::Name("COCO_43".into()));
+    assert_eq!(flickr.images[0].image_id, ImageId::Name("COCO_143".into()));
     let cc = load(&DataSettings { dataset: Dataset::Cc, ..mini.settings.clone() }, &["train"]);
     assert_eq!(serde_json::to_string(&cc.images[0].image_id).unwrap(), "1");
 }
 
 fn source(mini: &Mini) -> BatchSource {
     let tokenizer = Tokenizer::from_file(&mini.settings.vocabulary, true).unwrap();
-    let objective = ObjectiveSettings { s2s_prob: 0.5, bi_prob: 0.5, vis_mask_prob: 0.5, ..ObjectiveSettings::default() };
+    let objective =
+        ObjectiveSettings { s2s_prob: 0.5, bi_prob: 0.5, vis_mask_prob: 0.5, ..ObjectiveSettings::default() };
     let all = splits(&["train", "restval", "val", "test"]);
     BatchSource {
         data: Arc::new(CaptionData::load(&mini.settings, &all, &tokenizer).unwrap()),
@@ -186,7 +204,10 @@ fn the_loader_reports_the_first_damaged_image_in_order() {
     assert_eq!(results.len(), 4);
     assert!(results[..3].iter().all(Result::is_ok));
     let message = mini.tidy(results[3].as_ref().unwrap_err());
-    assert_eq!(message.lines().next(), Some("`DATA/regions_feat045.h5`, dataset `COCO_000045`: found shape [2, 3], expected [4, 3]"));
+    assert_eq!(
+        message.lines().next(),
+        Some("`DATA/regions_feat045.h5`, dataset `COCO_000045`: found shape [2, 3], expected [4, 3]")
+    );
 }
 
 #[test]
@@ -249,5 +270,15 @@ fn verification_finds_all_defects() {
     mini.write_shaped::<f16>("feat", 4, &[0.0], (1, 1), Storage::Contiguous);
 
     let report = verify(&mini.settings, &splits(&["train", "restval"])).unwrap();
-    insta::assert_snapshot!(mini.tidy(&report), @"");
+    insta::assert_snapshot!(mini.tidy(&report), @r"
+    DATA/vocab.txt: no line holds `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`
+    DATA/regions_feat042.h5, COCO_1042: 2 numbers are not finite, the first in row 1, column 1
+    DATA/boxes.h5, COCO_1042: 2 of 4 boxes have no area, the first in row 1: 8 9 1 40
+    DATA/regions_feat143.h5, COCO_143: found elements of type int32, expected float16 or float32
+    DATA/regions_cls143.h5, COCO_143: 1 class scores are outside 0 to 1, the first in row 1, column 2: -0.25
+    DATA/dataset.json, COCO_143044.jpg: no captions
+    DATA/regions_feat044.h5: no such file
+    DATA/boxes.h5, COCO_143044: not in the file
+    3 images, 6 captions: 8 defects
+    ");
 }

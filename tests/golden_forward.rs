@@ -49,9 +49,19 @@ fn losses_outputs_and_gradients() {
             let whole = model.regions(inputs.features.clone(), inputs.positions.clone(), Pass::Evaluate);
             if inputs.masked_regions.is_empty() {
                 let hidden = model.encode(
-                    inputs.ids.clone(), inputs.segments.clone(), &whole, inputs.bias.clone(), Pass::Evaluate,
+                    inputs.ids.clone(),
+                    inputs.segments.clone(),
+                    &whole,
+                    inputs.bias.clone(),
+                    Pass::Evaluate,
                 );
-                assert_close(&what("sequence_output"), &host_values(hidden), &golden["sequence_output"].values, 2e-5, 0.0);
+                assert_close(
+                    &what("sequence_output"),
+                    &host_values(hidden),
+                    &golden["sequence_output"].values,
+                    2e-5,
+                    0.0,
+                );
             }
 
             let parts = masked_loss(&model, &inputs, options, Pass::Evaluate);
@@ -73,7 +83,11 @@ fn losses_outputs_and_gradients() {
                         assert!(ours.abs() < 1e-5 && norm.abs() < 1e-5, "{}: {ours} {norm}", what(key));
                     }
                     (Some(norm), Some(ours)) => {
-                        assert!((ours - norm).abs() <= 1e-4 * norm + 1e-9, "{}: norm {ours} instead of {norm}", what(key));
+                        assert!(
+                            (ours - norm).abs() <= 1e-4 * norm + 1e-9,
+                            "{}: norm {ours} instead of {norm}",
+                            what(key)
+                        );
                     }
                     (Some(_), None) => panic!("{}: no gradient", what(key)),
                 }
@@ -117,14 +131,19 @@ fn optimiser_steps() {
             let batch = arrays(&folder.join(format!("{}.safetensors", batches[step % batches.len()])));
             let inputs = world::inputs(&batch, &images, &device);
             let loss = masked_loss(&model, &inputs, MaskedOptions::default(), Pass::Evaluate).total;
-            assert_close(&format!("{name} loss {step}"), &host_values(loss.clone()), &[info["losses"][step].as_f64().unwrap()], 0.0, 1e-4);
+            assert_close(
+                &format!("{name} loss {step}"),
+                &host_values(loss.clone()),
+                &[info["losses"][step].as_f64().unwrap()],
+                0.0,
+                1e-4,
+            );
             let gradients = host_gradients(&model, &mut loss.mul_scalar(number("loss_scale")).backward());
-            let clipped: BTreeSet<&str> = gradients
-                .iter()
-                .filter(|(_, g)| reference_norm(g) > 1.0)
-                .map(|(k, _)| k.as_str())
-                .collect();
-            let of = |key: &str| expected[key].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect::<BTreeSet<_>>();
+            let clipped: BTreeSet<&str> =
+                gradients.iter().filter(|(_, g)| reference_norm(g) > 1.0).map(|(k, _)| k.as_str()).collect();
+            let of = |key: &str| {
+                expected[key].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect::<BTreeSet<_>>()
+            };
             assert_eq!(clipped, of("clipped"), "{name} step {step}");
             for untouched in of("untouched") {
                 assert!(!gradients.contains_key(untouched), "{name} step {step}: {untouched}");
@@ -144,7 +163,10 @@ fn optimiser_steps() {
                 let norm = ours.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
                 assert!((norm - sum("norm", 2)).abs() <= 1e-6 * norm, "{name} step {step} {key}: norm {norm}");
                 let total: f64 = ours.iter().map(|v| f64::from(*v)).sum();
-                assert!((total - sum("sum", 0)).abs() <= 2e-6 * sum("abs_sum", 1), "{name} step {step} {key}: sum {total}");
+                assert!(
+                    (total - sum("sum", 0)).abs() <= 2e-6 * sum("abs_sum", 1),
+                    "{name} step {step} {key}: sum {total}"
+                );
             }
         }
         for (key, moments) in &adam.moments {

@@ -117,11 +117,28 @@ fn upstream_experiments_are_found_beside_the_file_then_anywhere() {
 }
 
 #[test]
+fn upstream_experiments_take_the_profile_only_if_they_have_it() {
+    let world = World::new();
+    let add = |name: &str, text: &str| {
+        let path = world.path("experiments").join(name);
+        fs::write(&path, fs::read_to_string(&path).unwrap() + text).unwrap();
+    };
+    add("toy/coco.toml", "[profile.fast.train]\nepochs = 1\n");
+    let overrides = Overrides { profile: Some("fast".into()), ..Default::default() };
+    let epochs = || {
+        let target = config::load(&world.path("experiments/toy/coco.toml"), &overrides).unwrap();
+        let chain = lineage::resolve(target, &overrides).unwrap();
+        chain.iter().map(|e| e.settings.train.epochs).collect::<Vec<_>>()
+    };
+    assert_eq!(epochs(), [4, 1]);
+    add("toy/cc.toml", "[profile.fast.train]\nepochs = 2\n");
+    assert_eq!(epochs(), [2, 1]);
+}
+
+#[test]
 fn wrong_lineages_are_told() {
     let world = World::new();
-    let message = |name: &str| {
-        world.clean(lineage::resolve(world.load(name), &Overrides::default()).unwrap_err())
-    };
+    let message = |name: &str| world.clean(lineage::resolve(world.load(name), &Overrides::default()).unwrap_err());
     world.file("toy/typo.toml", "typo", "cc_pretran", "epochs = 1");
     insta::assert_snapshot!(message("toy/typo.toml"), @r##"
     [dir]/experiments/toy/typo.toml: `init.from` is `cc_pretran`, but no experiment has that name; known: cc_pretrain, coco_ce, typo
@@ -242,7 +259,10 @@ fn the_newest_run_that_does_the_same_work_decides() {
     assert_eq!(other.reason, format!("differs from {}: train.epochs: 5 (the run has 4)", newest.id()));
     let mut moved = candidate.clone();
     moved.facts.data_fingerprint = "data-2".into();
-    assert_eq!(decide(&moved).unwrap().reason, format!("differs from {}: data: data-2 (the run has data-1)", newest.id()));
+    assert_eq!(
+        decide(&moved).unwrap().reason,
+        format!("differs from {}: data: data-2 (the run has data-1)", newest.id())
+    );
 }
 
 #[test]
@@ -259,7 +279,10 @@ fn an_unfinished_run_that_differs_is_refused_unless_it_holds_nothing() {
         (started.decision, started.reason),
         (
             Decision::Start,
-            format!("differs from {}, which holds no checkpoint: train.epochs: 5 (the run has 4) and 1 more", empty.id())
+            format!(
+                "differs from {}, which holds no checkpoint: train.epochs: 5 (the run has 4) and 1 more",
+                empty.id()
+            )
         )
     );
     let run = world.run(&lock, 1, State::Interrupted);

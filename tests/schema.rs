@@ -56,7 +56,9 @@ fn every_experiment_file_names_the_committed_schema() {
     for file in experiment_files() {
         let text = std::fs::read_to_string(&file).unwrap();
         let first = text.lines().next().unwrap_or_default();
-        let named = first.strip_prefix("#:schema ").unwrap_or_else(|| panic!("{} does not begin with `#:schema`", file.display()));
+        let named = first
+            .strip_prefix("#:schema ")
+            .unwrap_or_else(|| panic!("{} does not begin with `#:schema`", file.display()));
         let path = file.canonicalize().unwrap().parent().unwrap().join(named);
         assert_eq!(path.canonicalize().unwrap(), committed, "{}", file.display());
     }
@@ -67,7 +69,8 @@ fn every_experiment_file_validates() {
     let validator = validator();
     for file in experiment_files() {
         let value = json(&std::fs::read_to_string(&file).unwrap());
-        let errors: Vec<String> = validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        let errors: Vec<String> =
+            validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
         assert_eq!(errors, Vec::<String>::new(), "{}", file.display());
     }
 }
@@ -111,7 +114,9 @@ fn schema_and_program_agree() {
     let complaints = |text: &str| {
         std::fs::write(&file, text).unwrap();
         let problems = load(&file, &Overrides::default()).expect_err("no such text has a name and paths").0;
-        let about_values = |message: &str| !message.contains("not given") && !message.contains("[[paper]]") && !message.contains("tolerance");
+        let about_values = |message: &str| {
+            !message.contains("not given") && !message.contains("[[paper]]") && !message.contains("tolerance")
+        };
         problems.into_iter().map(|p| p.message).filter(|m| about_values(m)).collect::<Vec<_>>()
     };
     for text in BAD {
@@ -127,9 +132,45 @@ fn schema_and_program_agree() {
 /// Pieces that make a text likely to be half a configuration.
 fn pieces() -> impl Strategy<Value = String> {
     const KNOWN: &[&str] = &[
-        "[train]\n", "[data]\n", "[[paper]]\n", "[profile.a.train]\n", "[paper]\n", "epochs = ", "batch_size = ", "name = ", "extends = ", "paper = ",
-        "expect = ", "train.epochs = ", "annotations = ", "3\n", "0.5\n", "nan\n", "\"${A}\"\n", "\"${\"\n", "[", "]", "{", "}", "\"", "'''", "\n", "=", ".", ",",
-        "# é\n", "\t", "\r\n", "线", "\u{0}", "\u{feff}", "1979-05-27\n", "-9223372036854775808\n", "[1, 2]\n", "{ cider = 1 }\n", "true\n",
+        "[train]\n",
+        "[data]\n",
+        "[[paper]]\n",
+        "[profile.a.train]\n",
+        "[paper]\n",
+        "epochs = ",
+        "batch_size = ",
+        "name = ",
+        "extends = ",
+        "paper = ",
+        "expect = ",
+        "train.epochs = ",
+        "annotations = ",
+        "3\n",
+        "0.5\n",
+        "nan\n",
+        "\"${A}\"\n",
+        "\"${\"\n",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\"",
+        "'''",
+        "\n",
+        "=",
+        ".",
+        ",",
+        "# é\n",
+        "\t",
+        "\r\n",
+        "线",
+        "\u{0}",
+        "\u{feff}",
+        "1979-05-27\n",
+        "-9223372036854775808\n",
+        "[1, 2]\n",
+        "{ cider = 1 }\n",
+        "true\n",
     ];
     let piece = prop_oneof![4 => proptest::sample::select(KNOWN).prop_map(String::from), 1 => any::<String>()];
     proptest::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())

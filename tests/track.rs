@@ -6,8 +6,8 @@ use std::path::Path;
 
 use vlp::config::{CheckpointChoice, Settings};
 use vlp::track::{
-    Condition, Difference, Entry, Journal, LOSS, Lock, Parent, RunDir, RunRecord, Scores, State, What, influencing, read,
-    render_line, sha256_of_file, time_text, write_atomic,
+    Condition, Difference, Entry, Journal, LOSS, Lock, Parent, RunDir, RunRecord, Scores, State, What, influencing,
+    read, render_line, sha256_of_file, time_text, write_atomic,
 };
 
 fn settings(name: &str) -> Settings {
@@ -46,7 +46,7 @@ fn a_torn_last_line_is_cut_off_and_quoted() {
     let whole = fs::read(&path).unwrap();
     fs::write(&path, [whole.as_slice(), br#"{"time":"2026-11-2"#].concat()).unwrap();
 
-    assert_eq!(read(&path).unwrap(), [first.clone()]);
+    assert_eq!(read(&path).unwrap(), std::slice::from_ref(&first));
     let journal = Journal::open(&path).unwrap();
     let last = Entry::event("resumed");
     journal.append(&last).unwrap();
@@ -119,7 +119,11 @@ fn metrics_that_are_not_finite_survive() {
     assert_eq!(read_back, values.map(f64::to_bits));
     let text = fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].ends_with(r#""kind":"metric","name":"train/loss","value":"NaN","step":1,"epoch":1}"#), "{}", lines[0]);
+    assert!(
+        lines[0].ends_with(r#""kind":"metric","name":"train/loss","value":"NaN","step":1,"epoch":1}"#),
+        "{}",
+        lines[0]
+    );
     assert!(lines[2].contains(r#""value":"-inf""#), "{}", lines[2]);
 }
 
@@ -210,8 +214,11 @@ fn only_what_influences_results_makes_a_difference() {
     other.evaluate.splits = vec!["val".into()];
     let mut changed = lock(&other);
     changed.data_fingerprint = "data-2".into();
-    let difference =
-        |key: &str, now: &str, recorded: &str| Difference { key: key.into(), now: now.into(), recorded: recorded.into() };
+    let difference = |key: &str, now: &str, recorded: &str| Difference {
+        key: key.into(),
+        now: now.into(),
+        recorded: recorded.into(),
+    };
     assert_eq!(
         changed.same_work(&lock(&base)),
         [
@@ -246,7 +253,10 @@ fn other_initial_weights_make_a_difference_and_another_program_only_a_note() {
     old.code.commit = "0123456789abcdef".into();
     old.code.diff = "clean".into();
     let note = with(None).code_note(&old).unwrap();
-    assert!(note.starts_with("recorded by vlp 0.0.9 (commit 0123456789ab, changes clean), this is vlp 0.1.0"), "{note}");
+    assert!(
+        note.starts_with("recorded by vlp 0.0.9 (commit 0123456789ab, changes clean), this is vlp 0.1.0"),
+        "{note}"
+    );
 }
 
 #[test]

@@ -15,30 +15,35 @@ pub struct Args {
     layers: LayerArgs,
 }
 
-/// Prints `FILE: ok` or the problems of each file to stderr; a problem in a file that several extend is shown once.
+/// Prints to stderr the problems of each file and a line `FILE: ok` or `FILE: 2 errors`. A problem in a fragment that
+/// several files extend is shown once.
 pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let overrides = args.layers.overrides();
     let mut shown = Problems::default();
-    let mut report = String::new();
+    let mut blocks: Vec<String> = Vec::new();
+    let mut verdicts = String::new();
     let mut failed = false;
     for file in &args.files {
         let (found, verdict) = match config::check(file, &overrides) {
-            Ok(Checked::Experiment(experiment)) => (experiment.warnings, Some("ok")),
-            Ok(Checked::Fragment) => (Problems::default(), Some("ok (a fragment: no [experiment] table)")),
-            Err(problems) => (problems, None),
+            Ok(Checked::Experiment(experiment)) => (experiment.warnings, "ok".to_string()),
+            Ok(Checked::Fragment) => (Problems::default(), "ok (a fragment: no [experiment] table)".to_string()),
+            Err(problems) => {
+                failed = true;
+                let summary = problems.summary();
+                (problems, summary)
+            }
         };
-        failed |= verdict.is_none();
         let fresh = Problems(found.0.into_iter().filter(|problem| !shown.0.contains(problem)).collect());
-        let text = fresh.render(context.color);
-        if !text.is_empty() && !report.is_empty() {
-            report.push('\n');
+        if !fresh.0.is_empty() {
+            blocks.push(fresh.render(context.color));
         }
-        report.push_str(&text);
-        if let Some(verdict) = verdict.filter(|_| !context.quiet) {
-            report.push_str(&format!("{}: {verdict}\n", file.display()));
-        }
+        verdicts.push_str(&format!("{}: {verdict}\n", file.display()));
         shown.0.extend(fresh.0);
     }
+    if !context.quiet {
+        blocks.push(verdicts);
+    }
+    let report = blocks.join("\n");
     if failed {
         return Err(Failure { code: exit::CONFIG, report });
     }

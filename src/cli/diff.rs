@@ -33,7 +33,8 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     keys.sort();
     keys.dedup();
     let different = keys.into_iter().filter(|key| left.get(*key) != right.get(*key));
-    let rows: Vec<[String; 3]> = different.map(|key| [key.clone(), cell(left.get(key)), cell(right.get(key))]).collect();
+    let rows: Vec<[String; 3]> =
+        different.map(|key| [key.clone(), cell(left.get(key)), cell(right.get(key))]).collect();
     if rows.is_empty() {
         if !context.quiet {
             eprintln!("no differences");

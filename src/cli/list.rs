@@ -75,7 +75,10 @@ fn as_json(found: &[(PathBuf, Outline)]) -> serde_json::Value {
 
 fn unreadable(folder: &Path, error: &walkdir::Error) -> String {
     let reason = error.io_error().map_or_else(|| error.to_string(), |e| e.to_string());
-    format!("cannot list `{}`: {reason}\n  help: name the folder that holds the experiment files: `vlp list DIR`", folder.display())
+    format!(
+        "cannot list `{}`: {reason}\n  help: name the folder that holds the experiment files: `vlp list DIR`",
+        folder.display()
+    )
 }
 
 /// Rows under a header in aligned columns, two spaces apart, each line ended.

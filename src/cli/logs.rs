@@ -45,9 +45,8 @@ fn find(named: &Path, runs: &Path) -> Result<RunDir, Failure> {
 
 fn ranks_text(run: &RunDir) -> String {
     let entries = std::fs::read_dir(run.ranks()).into_iter().flatten().flatten();
-    let mut ranks: Vec<usize> = entries
-        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok())
-        .collect();
+    let mut ranks: Vec<usize> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok()).collect();
     ranks.sort_unstable();
     match ranks.as_slice() {
         [] => "no rank has written a log yet".into(),

@@ -73,7 +73,7 @@ impl Prepared {
         let mut chain = Vec::new();
         for experiment in experiments {
             if !experiment.warnings.0.is_empty() {
-                eprintln!("{}", experiment.warnings.render(context.color));
+                eprint!("{}", experiment.warnings.render(context.color));
             }
             let facts = facts(&experiment.settings).map_err(|e| Failure::new(exit::DATA, e))?;
             chain.push(Candidate { experiment, facts });
@@ -111,8 +111,7 @@ fn machine(world_size: usize, context: &Context) -> Result<Machine, Failure> {
         let help = "start `vlp` by its full path";
         Failure::new(exit::TRAIN, format!("cannot find the path of this program: {e}\n  help: {help}"))
     })?;
-    let master_port =
-        if world_size > 1 { local::free_port(MASTER_PORT).map_err(launch_failure)? } else { MASTER_PORT };
+    let master_port = if world_size > 1 { local::free_port(MASTER_PORT).map_err(launch_failure)? } else { MASTER_PORT };
     Ok(Machine {
         program,
         extra_args: if context.quiet { vec!["--quiet".into()] } else { Vec::new() },
@@ -145,17 +144,17 @@ fn run_stage(
 ) -> Result<RunRecord, Failure> {
     let decided = stage::decide(candidate, upstream, fresh).map_err(pipeline_failure)?;
     let settings = &candidate.experiment.settings;
+    let run = match &decided.decision {
+        Decision::Reuse(run) | Decision::Resume(run) => run.clone(),
+        Decision::Start => RunDir::create(Path::new(&settings.output.runs), &decided.lock).map_err(track_failure)?,
+    };
     if !context.quiet {
-        eprintln!("stage {}", stage::line(candidate, &decided));
+        eprintln!("stage {}", stage::line(&decided, run.path()));
         decided.notes.iter().for_each(|note| eprintln!("note  {note}"));
     }
-    let run = match &decided.decision {
-        Decision::Reuse(run) => return RunRecord::read(run).map_err(track_failure),
-        Decision::Resume(run) => run.clone(),
-        Decision::Start => {
-            RunDir::create(Path::new(&settings.output.runs), &decided.lock).map_err(track_failure)?
-        }
-    };
+    if matches!(decided.decision, Decision::Reuse(_)) {
+        return RunRecord::read(&run).map_err(track_failure);
+    }
     let machine = machine(settings.launch.world_size, context)?;
     let plan = plan::plan(settings, &candidate.facts, &machine, run.path());
     match local::run(&run, &plan.processes).map_err(launch_failure)? {
@@ -166,26 +165,30 @@ fn run_stage(
             RunRecord::read(&run).map_err(track_failure)
         }
         Outcome::Interrupted => Err(interrupted(&run, args)),
-        Outcome::Failed(failure) => Err(failed(&run, &failure)),
+        Outcome::Failed(failure) => Err(failed(&run, &failure, args)),
     }
 }
 
 fn interrupted(run: &RunDir, args: &Args) -> Failure {
-    // With --fresh the command would start yet another run.
-    let command = format!("vlp run {}", args.file.display());
-    let help = format!("`{command}` with the same options (but without --fresh) resumes it");
-    Failure { code: exit::RESUMABLE, report: format!("interrupted: {}\n  help: {help}", run.path().display()) }
+    let report = format!("interrupted: {}\n  help: {} resumes it", run.path().display(), same_command(args));
+    Failure { code: exit::RESUMABLE, report }
 }
 
 /// Exit codes for wrong configuration or data pass through; everything else is a failed training.
-fn failed(run: &RunDir, failure: &RankFailure) -> Failure {
+fn failed(run: &RunDir, failure: &RankFailure, args: &Args) -> Failure {
     let code = match failure.ending {
         Ending::Code(code) if code == i32::from(exit::CONFIG) => exit::CONFIG,
         Ending::Code(code) if code == i32::from(exit::DATA) => exit::DATA,
         _ => exit::TRAIN,
     };
-    let help = "mend the cause and give the same command again: it resumes from the last checkpoint";
+    let help = format!("mend the cause; {} goes on from the last checkpoint", same_command(args));
     Failure::new(code, format!("{} failed: {failure}\n  help: {help}", run.path().display()))
+}
+
+/// How to name the command that resumes a run; `--fresh` would start yet another one.
+fn same_command(args: &Args) -> String {
+    let without = if args.fresh { ", but without --fresh," } else { "" };
+    format!("`vlp run {}` with the same options{without}", args.file.display())
 }
 
 /// Writes all tables and prints those with a row of `experiment`.

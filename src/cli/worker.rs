@@ -65,7 +65,10 @@ fn rank_of_environment() -> Result<usize, Failure> {
         Err(_) => Ok(default),
         Ok(text) => text.parse::<usize>().map_err(|_| {
             let help = format!("set {name} to a number, or leave it unset for a single process");
-            Failure::new(exit::CONFIG, format!("environment variable {name} is `{text}`, expected a number\n  help: {help}"))
+            Failure::new(
+                exit::CONFIG,
+                format!("environment variable {name} is `{text}`, expected a number\n  help: {help}"),
+            )
         }),
     };
     let (rank, world_size) = (number("RANK", 0)?, number("WORLD_SIZE", 1)?);

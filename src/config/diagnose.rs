@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
-    SpanContents, ThemeCharacters, ThemeStyles,
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode,
+    SourceSpan, SpanContents, ThemeCharacters, ThemeStyles,
 };
 
 use super::tree::Source;
@@ -92,6 +92,13 @@ impl Problems {
         self
     }
 
+    /// The number of errors and warnings in words: `2 errors, 1 warning`.
+    pub fn summary(&self) -> String {
+        let count = |n: usize, noun: &str| (n > 0).then(|| format!("{n} {noun}{}", if n == 1 { "" } else { "s" }));
+        let parts = [count(self.errors(), "error"), count(self.0.len() - self.errors(), "warning")];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// Number of problems that are errors.
     pub fn errors(&self) -> usize {
         self.0.iter().filter(|p| p.severity == Severity::Error).count()
@@ -112,7 +119,8 @@ pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = 
     let allowed = 1 + word.chars().count() / 4;
     let rank = |candidate: &&'a str| {
         let distance = strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
-        let part = word.len() >= 4 && (candidate.contains(&word) || (candidate.len() >= 4 && word.contains(*candidate)));
+        let part =
+            word.len() >= 4 && (candidate.contains(&word) || (candidate.len() >= 4 && word.contains(*candidate)));
         (distance <= allowed || part).then_some(distance)
     };
     candidates.into_iter().filter_map(|c| rank(&c).map(|r| (r, c))).min_by_key(|(r, _)| *r).map(|(_, c)| c)
@@ -169,7 +177,9 @@ impl SourceCode for Lines<'_> {
     ) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
         let text = self.0.text.as_str();
         let (from, to) = (span.offset(), span.offset().saturating_add(span.len()));
-        let (Some(before), Some(after)) = (text.get(..from), text.get(to..)) else { return Err(MietteError::OutOfBounds) };
+        let (Some(before), Some(after)) = (text.get(..from), text.get(to..)) else {
+            return Err(MietteError::OutOfBounds);
+        };
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
         let line_end = to + after.find('\n').map_or(after.len(), |i| i + 1);
         // Without context miette asks for the position alone.
@@ -224,7 +234,11 @@ impl Diagnostic for View<'_> {
         let Place::Text { labels, .. } = &self.problem.place else { return None };
         Some(Box::new(labels.iter().enumerate().map(|(i, (span, text))| {
             let text = (!text.is_empty()).then(|| text.clone());
-            if i == 0 { LabeledSpan::new_primary_with_span(text, span.clone()) } else { LabeledSpan::new_with_span(text, span.clone()) }
+            if i == 0 {
+                LabeledSpan::new_primary_with_span(text, span.clone())
+            } else {
+                LabeledSpan::new_with_span(text, span.clone())
+            }
         })))
     }
 }

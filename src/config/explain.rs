@@ -17,7 +17,9 @@ pub struct UnknownKey {
 fn near(meant: &[String]) -> String {
     match meant {
         [] => String::new(),
-        keys => format!("; did you mean {}?", keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" or ")),
+        keys => {
+            format!("; did you mean {}?", keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" or "))
+        }
     }
 }
 

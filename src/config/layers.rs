@@ -123,10 +123,11 @@ pub(crate) fn collect(file: &Path, overrides: &Overrides) -> Stack {
     match std::fs::read_to_string(file) {
         Ok(text) => stack.add_file(file, text, &mut Vec::new()),
         Err(error) => {
-            let (what, near) = (unreadable(&error), sibling(file));
-            let help = match near {
+            let what = unreadable(&error);
+            let help = match sibling(file).filter(|_| error.kind() == std::io::ErrorKind::NotFound) {
                 Some(near) => format!("did you mean `{}`?", shown(&file.with_file_name(near))),
-                None => "`vlp list` shows the experiments".into(),
+                None if error.kind() == std::io::ErrorKind::NotFound => "`vlp list` shows the experiments".into(),
+                None => "name a TOML file; `vlp list` shows the experiments".into(),
             };
             let place = Place::Outside { origin: String::new(), note: String::new() };
             stack.problems.push(Problem::error(place, format!("experiment file `{}` {what}", shown(file)), help));
@@ -157,12 +158,15 @@ impl Stack {
         }
         let source = Arc::new(Source { name: shown(file), text });
         let (document, syntax) = parse_document(&source.text);
-        let place = |span: &Range<usize>, label: String| Place::Text { source: source.clone(), labels: vec![(span.clone(), label)] };
+        let place = |span: &Range<usize>, label: String| Place::Text {
+            source: source.clone(),
+            labels: vec![(span.clone(), label)],
+        };
         let mut checker = Checker::new(&place);
         let tree = checker.check(&document, Shape::root(), "").unwrap_or(document);
         let trusted = |problem: &Problem| {
             problem.line().is_none_or(|line| {
-                syntax.iter().filter(|e| e.first.is_none()).all(|e| {
+                syntax.iter().filter(|e| !e.duplicate).all(|e| {
                     let broken = source.line(e.span.start);
                     if e.derails { line < broken } else { line != broken }
                 })
@@ -171,7 +175,7 @@ impl Stack {
         self.problems.extend(syntax.iter().map(|error| syntax_problem(&source, error)));
         self.problems.extend(checker.problems.into_iter().filter(trusted));
         self.rejected.extend(checker.rejected);
-        self.incomplete |= syntax.iter().any(|e| e.first.is_none());
+        self.incomplete |= syntax.iter().any(|e| !e.duplicate);
 
         above.push((identity, source.name.clone()));
         if let Some(Value::Array(items)) = tree.child("extends").map(|n| n.value.clone()) {
@@ -196,7 +200,8 @@ impl Stack {
         let place = |label: String| Place::Text { source: source.clone(), labels: vec![(span.clone(), label)] };
         let id = identity(&target);
         if let Some(start) = above.iter().position(|(other, _)| *other == id) {
-            let chain: Vec<&str> = above[start..].iter().map(|(_, name)| name.as_str()).chain([above[start].1.as_str()]).collect();
+            let chain: Vec<&str> =
+                above[start..].iter().map(|(_, name)| name.as_str()).chain([above[start].1.as_str()]).collect();
             let message = format!("`extends` goes in a circle: {}", chain.join(" → "));
             let help = "move what the files share into a file of its own, and extend that";
             self.problems.push(Problem::error(place("closes the circle".into()), message, help));
@@ -251,7 +256,13 @@ impl Stack {
         let key = name.to_lowercase().replace("__", ".");
         let via = Via::Environment { variable: variable.to_string(), value: value.to_string() };
         let spell = |key: &str| format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"));
-        self.add_override(via, &key, value, &spell, "`vlp explain` lists the options; `VLP_TRAIN__BATCH_SIZE=8` sets `train.batch_size`");
+        self.add_override(
+            via,
+            &key,
+            value,
+            &spell,
+            "`vlp explain` lists the options; `VLP_TRAIN__BATCH_SIZE=8` sets `train.batch_size`",
+        );
     }
 
     fn add_set(&mut self, argument: &str) {
@@ -262,7 +273,10 @@ impl Stack {
                 self.add_override(via, key.trim(), value.trim(), &str::to_string, "`vlp explain` lists the options");
             }
             _ => {
-                let place = Place::Outside { origin: format!("in `--set {argument}`"), note: "expected a key, `=` and a value".into() };
+                let place = Place::Outside {
+                    origin: format!("in `--set {argument}`"),
+                    note: "expected a key, `=` and a value".into(),
+                };
                 self.problems.push(Problem::error(place, "`--set` without a key and a value", help));
             }
         }
@@ -279,8 +293,10 @@ impl Stack {
         let blank = Node { key: 0..0, span: 0..0, value: Value::Table(Vec::new()) };
         let mut layer = Layer { via, source: None, tree: blank.clone() };
         let Some(shape) = shape else {
-            let options = option_keys();
-            let note = did_you_mean(key, options.iter().map(String::as_str)).map(|near| format!("did you mean `{}`?", spell(near)));
+            let mut options = option_keys();
+            options.extend(Shape::settings().properties().map(|(section, _)| section.to_string()));
+            let note = did_you_mean(key, options.iter().map(String::as_str))
+                .map(|near| format!("did you mean `{}`?", spell(near)));
             let place = layer.place(&(0..0), note.unwrap_or_default());
             self.problems.push(Problem::error(place, format!("unknown key `{key}`"), help));
             return;
@@ -314,15 +330,12 @@ pub(crate) fn option_keys() -> Vec<String> {
 }
 
 fn syntax_problem(source: &Arc<Source>, error: &SyntaxError) -> Problem {
-    let (labels, message, help) = match &error.first {
-        Some(first) => {
-            let labels = vec![(error.span.clone(), "given again here".into()), (first.clone(), "first given here".into())];
-            (labels, error.message.clone(), "keep one of them")
-        }
-        None => {
-            let labels = vec![(error.span.clone(), error.expected.clone())];
-            (labels, format!("invalid TOML: {}", error.message), "https://toml.io describes the syntax")
-        }
+    let label = if error.duplicate { "given again here" } else { &error.expected };
+    let mut labels = vec![(error.span.clone(), label.to_string())];
+    labels.extend(error.first.clone().map(|first| (first, "first given here".into())));
+    let (message, help) = match error.duplicate {
+        true => (error.message.clone(), "keep one of them"),
+        false => (format!("invalid TOML: {}", error.message), "https://toml.io describes the syntax"),
     };
     Problem::error(Place::Text { source: source.clone(), labels }, message, help)
 }
@@ -363,7 +376,8 @@ fn unreadable(error: &std::io::Error) -> String {
 fn sibling(path: &Path) -> Option<String> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let wanted = path.file_name()?.to_str()?;
-    let mut names: Vec<String> = std::fs::read_dir(folder).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
     names.retain(|name| name.ends_with(".toml") && name != wanted);
     names.sort();
     did_you_mean(wanted, names.iter().map(String::as_str)).map(String::from)

@@ -3,15 +3,15 @@
 //! It reads TOML files and nothing else: the process environment comes in through [`Overrides`], nothing is printed,
 //! and no path of the data is touched.
 
-mod options;
-mod schema;
-mod explain;
-mod tree;
 mod diagnose;
-mod validate;
+mod explain;
 mod layers;
+mod options;
 mod resolve;
 mod rules;
+mod schema;
+mod tree;
+mod validate;
 mod write;
 
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 pub use diagnose::{Problem, Problems, Severity};
 pub use explain::{UnknownKey, explain};
 pub use options::{
-    CheckpointChoice, DataSettings, Dataset, EvaluateSettings, ExperimentSettings, InitSettings, LaunchSettings, Metric,
-    ModelSettings, ObjectiveKind, ObjectiveSettings, OutputSettings, PaperRow, RegionFormat, Schedule, SelectSettings,
-    Settings, TrainSettings, Truncate,
+    CheckpointChoice, DataSettings, Dataset, EvaluateSettings, ExperimentSettings, InitSettings, LaunchSettings,
+    Metric, ModelSettings, ObjectiveKind, ObjectiveSettings, OutputSettings, PaperRow, RegionFormat, Schedule,
+    SelectSettings, Settings, TrainSettings, Truncate,
 };
 pub use resolve::{Origin, Origins, flatten};
 pub use schema::experiment_schema;

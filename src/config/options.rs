@@ -124,7 +124,7 @@ pub struct DataSettings {
     /// Object classes of the detector, background included.
     #[schemars(range(min = 1))]
     pub num_region_classes: usize,
-    /// Word pieces per caption in training, [SEP] not counted (`max_len_b`).
+    /// Word pieces per caption in training, `[SEP]` not counted (`max_len_b`).
     #[schemars(range(min = 1, max = 400), extend("x-unit" = "word pieces"))]
     pub max_text_length: usize,
     /// Which end of a longer caption is cut.

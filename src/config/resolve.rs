@@ -105,9 +105,13 @@ impl<'a> Merge<'a> {
         for (variable, keys) in &failures.unset {
             let names = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
             let example = variable.trim_end_matches("_ROOT").trim_end_matches("_DIR").to_lowercase();
-            let message = format!("environment variable `{variable}` is not set; {names} {}", if keys.len() == 1 { "uses it" } else { "use it" });
+            let message = format!(
+                "environment variable `{variable}` is not set; {names} {}",
+                if keys.len() == 1 { "uses it" } else { "use it" }
+            );
             let help = format!("export {variable}=/path/to/{example}");
-            let labels: Vec<(&str, &str)> = keys.iter().enumerate().map(|(i, k)| (k.as_str(), if i == 0 { "not set" } else { "" })).collect();
+            let labels: Vec<(&str, &str)> =
+                keys.iter().enumerate().map(|(i, k)| (k.as_str(), if i == 0 { "not set" } else { "" })).collect();
             problems.push(Problem::error(self.place(&labels), message, help));
         }
         for key in &failures.malformed {
@@ -130,7 +134,10 @@ impl<'a> Merge<'a> {
         given.sort_by_key(|((layer, _), _)| std::cmp::Reverse(*layer));
         let Some(((first, node), label)) = given.first() else {
             let file = self.layers.iter().rev().find_map(|l| l.source.as_ref()).map(|s| s.name.clone());
-            return Place::Outside { origin: file.map(|f| format!("in {f}")).unwrap_or_default(), note: String::new() };
+            return Place::Outside {
+                origin: file.map(|f| format!("in `{f}`")).unwrap_or_default(),
+                note: String::new(),
+            };
         };
         let mut place = self.layers[*first].place(&node.span, label.to_string());
         if let Place::Text { source, labels } = &mut place {
@@ -139,6 +146,14 @@ impl<'a> Merge<'a> {
             labels.extend(rest.map(|((_, node), label)| (node.span.clone(), label.to_string())));
         }
         place
+    }
+
+    /// Where to point for a problem with the name of a key, not with its value.
+    pub fn place_of_key(&self, key: &str, label: &str) -> Place {
+        match self.winner(key).and_then(|(layer, node)| Some((self.layers.get(layer)?, node))) {
+            Some((layer, node)) => layer.place(&node.key, label.to_string()),
+            None => self.place(&[]),
+        }
     }
 
     /// Where a key would have to be written that no layer gives: at the header of its table, if a file has it.
@@ -189,12 +204,19 @@ fn flatten_into(value: Json, key: &str, out: &mut BTreeMap<String, Json>) {
     }
 }
 
-fn record(value: &Merged, key: &str, winners: &mut BTreeMap<String, usize>, layer_of: &dyn Fn(&Merged) -> Option<usize>) {
+fn record(
+    value: &Merged,
+    key: &str,
+    winners: &mut BTreeMap<String, usize>,
+    layer_of: &dyn Fn(&Merged) -> Option<usize>,
+) {
     if let Some(layer) = layer_of(value) {
         winners.insert(key.to_string(), layer);
     }
     match value {
-        Merged::Dict(_, dict) => dict.iter().for_each(|(name, child)| record(child, &join(key, name), winners, layer_of)),
+        Merged::Dict(_, dict) => {
+            dict.iter().for_each(|(name, child)| record(child, &join(key, name), winners, layer_of))
+        }
         Merged::Array(_, items) => {
             items.iter().enumerate().for_each(|(i, item)| record(item, &join(key, &i.to_string()), winners, layer_of));
         }
@@ -210,7 +232,13 @@ struct Failures {
     malformed: Vec<String>,
 }
 
-fn expand(value: &mut Merged, shape: Shape, key: &str, environment: &BTreeMap<String, String>, failures: &mut Failures) {
+fn expand(
+    value: &mut Merged,
+    shape: Shape,
+    key: &str,
+    environment: &BTreeMap<String, String>,
+    failures: &mut Failures,
+) {
     match value {
         Merged::Dict(_, dict) => {
             for (name, child) in dict.iter_mut() {

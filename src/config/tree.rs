@@ -130,7 +130,9 @@ pub(crate) struct SyntaxError {
     pub expected: String,
     /// Where.
     pub span: Range<usize>,
-    /// For a duplicate key: where it stands first.
+    /// A key or section is given again; the rest of the text is sound.
+    pub duplicate: bool,
+    /// For a duplicate: where it stands first, if that is known.
     pub first: Option<Range<usize>>,
     /// What follows this place cannot be trusted (an array, table header or string that is not closed).
     pub derails: bool,
@@ -161,21 +163,56 @@ fn describe(text: &str, error: &toml::de::Error, keys: &[(&str, &Range<usize>)])
     let end = text.trim_end_matches(['\n', '\r']).len();
     let span = if span.start >= text.len() { end..end } else { span };
     let derails = ["unclosed", "array", "inline table", "multi-line"].iter().any(|word| said.contains(word));
+    let duplicate = said == "duplicate key";
     let mut first = None;
     let (message, expected) = match said.split_once(", expected ") {
-        _ if said == "duplicate key" => {
-            let earlier = keys.iter().filter(|(key, place)| *key == at && place.end <= span.start);
-            first = Some(earlier.map(|(_, place)| (*place).clone()).max_by_key(|place| place.start).unwrap_or(span.clone()));
-            (format!("duplicate key `{at}`"), String::new())
+        _ if duplicate => {
+            let header = header_at(text, span.start);
+            first = match header {
+                Some(header) => same_header_before(text, header, span.start),
+                None => {
+                    let earlier = keys.iter().filter(|(key, place)| *key == at && place.end <= span.start);
+                    earlier.map(|(_, place)| (*place).clone()).max_by_key(|place| place.start)
+                }
+            };
+            (format!("duplicate {} `{at}`", if header.is_some() { "section" } else { "key" }), String::new())
         }
-        Some(("string values must be quoted", _)) if at.trim().is_empty() => ("a value is missing".into(), "expected a value".into()),
+        Some(("missing comma between array elements", _)) => {
+            ("an array is not closed, or a comma is missing".into(), "expected `]` or `,` before this".into())
+        }
+        Some(("string values must be quoted", _)) if at.trim().is_empty() => {
+            ("a value is missing".into(), "expected a value".into())
+        }
         Some(("string values must be quoted" | "invalid boolean", _)) => {
             (format!("`{at}` is no TOML value"), format!("text needs quotes: {at:?}"))
         }
         Some((message, expected)) => (message.to_string(), format!("expected {expected}")),
         None => (said.to_string(), String::new()),
     };
-    SyntaxError { message, expected, span, first, derails }
+    SyntaxError { message, expected, span, duplicate, first, derails }
+}
+
+/// The `[table]` header on the line of `offset`, if that line is one.
+fn header_at(text: &str, offset: usize) -> Option<&str> {
+    let start = text.get(..offset)?.rfind('\n').map_or(0, |i| i + 1);
+    header(text[start..].lines().next()?)
+}
+
+fn header(line: &str) -> Option<&str> {
+    let line = line.trim();
+    line.starts_with('[').then(|| line.split_once(']').map_or(line, |(header, _)| header))
+}
+
+/// Place of the first line before `offset` that has this header.
+fn same_header_before(text: &str, wanted: &str, offset: usize) -> Option<Range<usize>> {
+    let mut start = 0;
+    for line in text.get(..offset)?.split_inclusive('\n') {
+        if line.ends_with('\n') && header(line) == Some(wanted) {
+            return Some(start..start + line.trim_end().len());
+        }
+        start += line.len();
+    }
+    None
 }
 
 /// The value that stands alone in `text` (as after `--set key=`), or nothing if it is not TOML.

@@ -34,18 +34,24 @@ impl<'a> Checker<'a> {
             }
             (Value::Table(entries), Kind::Map) => {
                 let element = shape.element()?;
-                let keep = entries.iter().filter_map(|(name, child)| {
-                    Some((name.clone(), self.check(child, element, &join(key, name))?))
-                });
+                let keep = entries
+                    .iter()
+                    .filter_map(|(name, child)| Some((name.clone(), self.check(child, element, &join(key, name))?)));
                 Value::Table(keep.collect())
             }
             (Value::Array(items), Kind::List) => {
                 if items.len() < shape.min_items() {
                     let need = format!("at least {}", count(shape.min_items(), "element"));
-                    return self.reject(node, key, format!("has {}, needs {need}", count(items.len(), "element")), need);
+                    return self.reject(
+                        node,
+                        key,
+                        format!("has {}, needs {need}", count(items.len(), "element")),
+                        need,
+                    );
                 }
                 let element = shape.element()?;
-                let keep = items.iter().enumerate().map(|(i, item)| self.check(item, element, &join(key, &i.to_string())));
+                let keep =
+                    items.iter().enumerate().map(|(i, item)| self.check(item, element, &join(key, &i.to_string())));
                 Value::Array(keep.collect::<Vec<_>>().into_iter().flatten().collect())
             }
             (Value::Text(text), Kind::Choice) => {
@@ -59,7 +65,12 @@ impl<'a> Checker<'a> {
                 if let Some((pattern, words)) = shape.pattern()
                     && !matches(pattern, text)
                 {
-                    return self.reject(node, key, format!("is {}, expected {words}", node.value), "not allowed".into());
+                    return self.reject(
+                        node,
+                        key,
+                        format!("is {}, expected {words}", node.value),
+                        "not allowed".into(),
+                    );
                 }
                 node.value.clone()
             }
@@ -69,9 +80,17 @@ impl<'a> Checker<'a> {
             (Value::Integer(Some(n)), Kind::Integer | Kind::Float) => self.in_range(node, shape, key, *n as f64)?,
             (Value::Float(x), Kind::Float) => self.in_range(node, shape, key, *x)?,
             (Value::Boolean(_), Kind::Boolean) => node.value.clone(),
-            (found, _) => {
-                let (want, found) = (shape.type_name(), found.type_name());
-                return self.reject(node, key, format!("must be {want}, not {found}"), format!("this is {found}"));
+            (found, kind) => {
+                let label = match (found, kind) {
+                    (Value::Table(_), Kind::List) => "two brackets make a row: `[[…]]`".into(),
+                    _ => format!("this is {}", found.type_name()),
+                };
+                return self.reject(
+                    node,
+                    key,
+                    format!("must be {}, not {}", shape.type_name(), found.type_name()),
+                    label,
+                );
             }
         };
         Some(Node { value, ..node.clone() })
@@ -88,10 +107,12 @@ impl<'a> Checker<'a> {
             .filter(|(_, shape)| shape.kind() == Kind::Section && shape.child(name).is_some())
             .map(|(owner, _)| format!("[{owner}]"))
             .collect();
+        let owners = owners.join(" and ");
         let label = match near {
-            _ if !owners.is_empty() => format!("this is a key of {}", owners.join(" and ")),
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "no such key".into(),
+            None if owners.is_empty() => "no such key".into(),
+            Some(near) if owners.is_empty() => format!("did you mean `{near}`?"),
+            Some(near) => format!("did you mean `{near}`? (this is a key of {owners})"),
+            None => format!("this is a key of {owners}"),
         };
         if let Some(near) = near {
             self.rejected.insert(bare(&join(key, near)));
@@ -110,7 +131,9 @@ impl<'a> Checker<'a> {
         let low = shape.minimum().is_none_or(|low| number >= low);
         let high = shape.maximum().is_none_or(|high| number <= high);
         if !number.is_finite() {
-            return self.reject(node, key, format!("is {}, must be a finite number", node.value), "not finite".into()).map(|n| n.value);
+            return self
+                .reject(node, key, format!("is {}, must be a finite number", node.value), "not finite".into())
+                .map(|n| n.value);
         }
         if low && high {
             return Some(node.value.clone());
@@ -135,10 +158,7 @@ impl<'a> Checker<'a> {
     fn reject(&mut self, node: &Node, key: &str, what: String, label: String) -> Option<Node> {
         self.rejected.insert(bare(key));
         let place = (self.place)(&node.span, label);
-        let help = match displayed(&bare(key)).as_str() {
-            key @ ("extends" | "profile") => format!("`vlp explain {key}` describes this key"),
-            key => format!("`vlp explain {key}` describes this option"),
-        };
+        let help = format!("`vlp explain {}` describes it", explained(key));
         self.problems.push(Problem::error(place, format!("`{}` {what}", displayed(key)), help));
         None
     }
@@ -161,6 +181,17 @@ pub(crate) fn bare(key: &str) -> String {
 /// A key as people write it: without the index of an array element.
 pub(crate) fn displayed(key: &str) -> String {
     key.split('.').filter(|part| part.parse::<usize>().is_err()).collect::<Vec<_>>().join(".")
+}
+
+/// What `vlp explain` can be asked about a key: an entry of a map has no description of its own.
+fn explained(key: &str) -> String {
+    let option = bare(key);
+    if option.is_empty() {
+        return "profile".into();
+    }
+    let ends = option.match_indices('.').map(|(i, _)| i).chain([option.len()]);
+    let map = ends.map(|end| &option[..end]).find(|k| Shape::root().find(k).is_some_and(|s| s.kind() == Kind::Map));
+    displayed(map.unwrap_or(&option))
 }
 
 fn count(n: usize, noun: &str) -> String {

@@ -34,7 +34,8 @@ pub fn toml_text(value: &Value) -> String {
         Value::Array(items) => format!("[{}]", items.iter().map(toml_text).collect::<Vec<_>>().join(", ")),
         Value::Object(map) if map.is_empty() => "{}".into(),
         Value::Object(map) => {
-            let entries: Vec<String> = map.iter().map(|(name, value)| format!("{} = {}", key(name), toml_text(value))).collect();
+            let entries: Vec<String> =
+                map.iter().map(|(name, value)| format!("{} = {}", key(name), toml_text(value))).collect();
             format!("{{ {} }}", entries.join(", "))
         }
     }

@@ -173,7 +173,8 @@ fn read_regions(
     store: &RegionStore,
     images: impl ExactSizeIterator<Item = usize>,
 ) -> Result<(Vec<f32>, Vec<f32>), DataError> {
-    let (per_features, per_positions) = (store.regions() * store.feature_size(), store.regions() * store.position_size());
+    let (per_features, per_positions) =
+        (store.regions() * store.feature_size(), store.regions() * store.position_size());
     let mut features = vec![0.0; images.len() * per_features];
     let mut positions = vec![0.0; images.len() * per_positions];
     let rows = features.chunks_exact_mut(per_features).zip(positions.chunks_exact_mut(per_positions));
@@ -240,9 +241,9 @@ mod tests {
                     let seen = &mask[(b * t + row) * t..][..t];
                     proptest::prop_assert!(seen[..4].iter().all(|x| *x == 1.0));
                     proptest::prop_assert!(seen[4 + n + 1..].iter().all(|x| *x == 0.0));
-                    for column in 4..4 + n + 1 {
+                    for (column, seen) in seen.iter().enumerate().skip(4).take(n + 1) {
                         let expected = !s2s || (column <= row && row < 4 + n + 1);
-                        proptest::prop_assert_eq!(seen[column] == 1.0, expected);
+                        proptest::prop_assert_eq!(*seen == 1.0, expected);
                     }
                 }
             }

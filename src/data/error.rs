@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// An option that names a file is empty.
-    #[error("`{key}` is empty, expected the path of the {what}\n  help: set `{key}` in the experiment file; `vlp explain {key}` tells what it means")]
+    #[error(
+        "`{key}` is empty, expected the path of the {what}\n  help: set `{key}` in the experiment file; `vlp explain {key}` tells what it means"
+    )]
     NotSet {
         /// Option, with its section.
         key: &'static str,
@@ -42,7 +44,11 @@ pub enum DataError {
     },
 
     /// A file is not JSON.
-    #[error("`{}` is not valid JSON: line {line}, column {column}: {message}\n  help: the file may be cut short or edited by hand; fetch it again", path.display())]
+    #[error(
+        "`{}` is not valid JSON: line {line}, column {column}: {message}\n\
+         \x20 help: the file may be cut short or edited by hand; fetch it again",
+        path.display()
+    )]
     Json {
         /// The file.
         path: PathBuf,
@@ -70,7 +76,11 @@ pub enum DataError {
     },
 
     /// Splits that the annotation file does not have.
-    #[error("`{}` has no split {}; it has {}\n  help: correct the names in `data.train_splits`, `select.split` or `evaluate.splits`", path.display(), quoted(missing), quoted(available))]
+    #[error(
+        "`{}` has no split {}; it has {}\n\
+         \x20 help: correct the names in `data.train_splits`, `select.split` or `evaluate.splits`",
+        path.display(), quoted(missing), quoted(available)
+    )]
     UnknownSplit {
         /// The annotation file.
         path: PathBuf,
@@ -81,7 +91,11 @@ pub enum DataError {
     },
 
     /// None of the images of the splits is in the list of valid images.
-    #[error("no image left: none of the {images} images of {} in `{}` is among the {entries} entries of `{}`\n  help: the two files must speak of the same images; the list holds names such as `{example}`", quoted(splits), annotations.display(), valid.display())]
+    #[error(
+        "no image left: none of the {images} images of {} in `{}` is among the {entries} entries of `{}`\n\
+         \x20 help: the two files must speak of the same images; `{example}`, for one, is not in the list",
+        quoted(splits), annotations.display(), valid.display()
+    )]
     NoValidImage {
         /// The annotation file.
         annotations: PathBuf,
@@ -93,12 +107,16 @@ pub enum DataError {
         images: usize,
         /// Entries of the list.
         entries: usize,
-        /// A file name of the annotation file.
+        /// One of the images, by file name.
         example: String,
     },
 
     /// An image's id cannot be derived from its annotation.
-    #[error("`{}`: {place} is {found}: no image id can be derived from it, expected {expected}\n  help: `data.dataset` decides how ids are derived; is it the right collection?", path.display())]
+    #[error(
+        "`{}`: {place} is {found}: no image id can be derived from it, expected {expected}\n\
+         \x20 help: `data.dataset` decides how ids are derived; is it the right collection?",
+        path.display()
+    )]
     ImageId {
         /// The annotation file.
         path: PathBuf,
@@ -111,7 +129,12 @@ pub enum DataError {
     },
 
     /// The vocabulary is unusable.
-    #[error("vocabulary `{}`: {problem}\n  help: `data.vocabulary` must be a BERT `vocab.txt`: one token per line, its line number being its id", path.display())]
+    #[error(
+        "vocabulary `{}`: {problem}\n\
+         \x20 help: `data.vocabulary` must be a BERT `vocab.txt`: one token per line, its line number being \
+         its id",
+        path.display()
+    )]
     Vocabulary {
         /// The file.
         path: PathBuf,
@@ -131,7 +154,9 @@ pub enum DataError {
     },
 
     /// A loader thread broke down; this is a defect of the program.
-    #[error("a loader thread broke down at batch {index}: {message}\n  help: this is a defect of vlp; please report it with the lines above")]
+    #[error(
+        "a loader thread broke down at batch {index}: {message}\n  help: this is a defect of vlp; please report it with the lines above"
+    )]
     Worker {
         /// The item that was being made.
         index: usize,

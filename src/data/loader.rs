@@ -295,7 +295,9 @@ mod tests {
         let message = items.next().map(|item| item.unwrap_err().to_string());
         assert_eq!(
             message.as_deref(),
-            Some("a loader thread broke down at batch 1: boom 1\n  help: this is a defect of vlp; please report it with the lines above")
+            Some(
+                "a loader thread broke down at batch 1: boom 1\n  help: this is a defect of vlp; please report it with the lines above"
+            )
         );
         assert!(items.next().is_none());
     }

@@ -3,16 +3,27 @@
 //! Plain vectors come out; tensors are made by the caller, and nothing here knows the network or the optimiser.
 
 pub mod error;
+
 pub mod karpathy;
+
 pub mod region_store;
+
 pub mod positions;
+
 pub mod tokenizer;
+
 pub mod random;
+
 pub mod sample;
+
 pub mod batch;
+
 pub mod loader;
+
 pub mod fingerprint;
+
 pub mod verify;
+
 pub mod demo_world;
 
 pub use error::DataError;

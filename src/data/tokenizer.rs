@@ -6,6 +6,7 @@
 //! Checked against the original's rules for every Unicode character; what differs was not yet assigned in Unicode 8, whose
 //! tables the crate has (the original takes its Python's).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ use std::path::{Path, PathBuf};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::{Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+use tokenizers::{
+    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+};
 
 use super::error::{DataError, VocabularyProblem, read_file};
 
@@ -43,8 +46,7 @@ impl Tokenizer {
     pub fn from_file(path: impl AsRef<Path>, cased: bool) -> Result<Self, DataError> {
         let path = path.as_ref();
         let bytes = read_file("data.vocabulary", "vocabulary", &path.to_string_lossy())?;
-        Self::from_bytes(&bytes, cased)
-            .map_err(|problem| DataError::Vocabulary { path: PathBuf::from(path), problem })
+        Self::from_bytes(&bytes, cased).map_err(|problem| DataError::Vocabulary { path: PathBuf::from(path), problem })
     }
 
     fn from_bytes(bytes: &[u8], cased: bool) -> Result<Self, VocabularyProblem> {
@@ -130,8 +132,7 @@ impl Tokenizer {
 
     /// The ids of the pieces of a text; control tokens are not added.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let cleaner = BertNormalizer::new(true, true, Some(false), false);
-        let clean = normalized(&cleaner, split_missed_block(text));
+        let clean = cleaned(text);
         let mut ids = Vec::with_capacity(clean.len() / 4 + 1);
         for word in clean.split_whitespace() {
             match self.ids.get(word) {
@@ -144,20 +145,31 @@ impl Tokenizer {
 
     /// A word between blanks: case and accents, then punctuation, then pieces.
     fn encode_word(&self, word: &str, ids: &mut Vec<u32>) {
-        let word = if self.cased {
-            word.to_owned()
-        } else {
-            normalized(&BertNormalizer::new(false, false, Some(true), false), word.to_lowercase())
+        let word = match (self.cased, word.is_ascii()) {
+            (true, _) => Cow::Borrowed(word),
+            (false, true) => Cow::Owned(word.to_ascii_lowercase()),
+            (false, false) => {
+                let strip_accents = BertNormalizer::new(false, false, Some(true), false);
+                Cow::Owned(normalized(&strip_accents, word.to_lowercase()))
+            }
         };
-        let mut parts = PreTokenizedString::from(word.as_str());
+        if word.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return self.encode_part(&word, ids); // nothing to split at
+        }
+        let mut parts = PreTokenizedString::from(&*word);
         if BertPreTokenizer.pre_tokenize(&mut parts).is_err() {
             return ids.push(self.unk);
         }
         for (part, ..) in parts.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-            match self.model.tokenize(part) {
-                Ok(pieces) => ids.extend(pieces.iter().map(|piece| piece.id)),
-                Err(_) => ids.push(self.unk),
-            }
+            self.encode_part(part, ids);
+        }
+    }
+
+    /// A stretch of text without blanks and punctuation.
+    fn encode_part(&self, part: &str, ids: &mut Vec<u32>) {
+        match self.model.tokenize(part) {
+            Ok(pieces) => ids.extend(pieces.iter().map(|piece| piece.id)),
+            Err(_) => ids.push(self.unk),
         }
     }
 
@@ -190,6 +202,14 @@ fn renamed(token: &str) -> String {
     }
 }
 
+/// Text without control characters, with plain blanks, and with blanks around Chinese characters.
+fn cleaned(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text); // nothing to clean, as in nearly all captions
+    }
+    Cow::Owned(normalized(&BertNormalizer::new(true, true, Some(false), false), split_missed_block(text)))
+}
+
 fn normalized(rules: &BertNormalizer, text: String) -> String {
     let mut string = NormalizedString::from(text.as_str());
     match rules.normalize(&mut string) {
@@ -213,11 +233,14 @@ fn split_missed_block(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::proptest;
+
     use super::Tokenizer;
 
     /// A vocabulary of the control tokens and all characters of `text`, so that every piece shows.
     fn tokenizer(text: &str, cased: bool) -> Tokenizer {
-        let mut tokens: Vec<String> = ["[PAD]", "[unused1]", "[unused2]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(Into::into).into();
+        let mut tokens: Vec<String> =
+            ["[PAD]", "[unused1]", "[unused2]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(Into::into).into();
         let mut characters: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
         characters.sort_unstable();
         characters.dedup();
@@ -256,6 +279,15 @@ mod tests {
     fn a_word_of_a_hundred_characters_is_the_longest() {
         assert_eq!(words(&"é".repeat(100), "", true), "é".repeat(100));
         assert_eq!(words(&"é".repeat(101), "", true), "[UNK]");
+    }
+
+    proptest! {
+        #[test]
+        fn plain_text_needs_no_cleaning(text in "[ -~]{0,40}") {
+            // A character that cleaning removes makes the text take the long way.
+            let tokenizer = tokenizer("abcdeABC.,'", true);
+            proptest::prop_assert_eq!(tokenizer.encode(&text), tokenizer.encode(&format!("{text}\u{200B}")));
+        }
     }
 
     #[test]

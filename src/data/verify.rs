@@ -73,7 +73,11 @@ pub fn verify(settings: &DataSettings, splits: &[String]) -> Result<VerifyReport
         Err(error) => vec![defect(&error, &settings.vocabulary)],
     };
     defects.extend(images.par_iter().flat_map_iter(|image| check(settings, &store, image)).collect::<Vec<_>>());
-    Ok(VerifyReport { images: images.len(), captions: images.iter().map(|image| image.references.len()).sum(), defects })
+    Ok(VerifyReport {
+        images: images.len(),
+        captions: images.iter().map(|image| image.references.len()).sum(),
+        defects,
+    })
 }
 
 fn check(settings: &DataSettings, store: &RegionStore, image: &ImageRecord) -> Vec<Defect> {

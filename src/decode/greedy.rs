@@ -53,7 +53,10 @@ fn best_words(logits: Tensor<2>) -> Vec<u32> {
     (0..rows)
         .map(|row| {
             let row = &values[row * vocabulary..(row + 1) * vocabulary];
-            let best = row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, v)| if *v > best.1 { (i, *v) } else { best });
+            let best = row
+                .iter()
+                .enumerate()
+                .fold((0, f32::NEG_INFINITY), |best, (i, v)| if *v > best.1 { (i, *v) } else { best });
             best.0 as u32
         })
         .collect()

@@ -4,7 +4,9 @@
 #[derive(Debug, thiserror::Error)]
 pub enum CollectiveError {
     /// A peer did not answer.
-    #[error("rank {rank} lost its group during {operation}: {reason}\n  help: see the log of the rank that failed first")]
+    #[error(
+        "rank {rank} lost its group during {operation}: {reason}\n  help: see the log of the rank that failed first"
+    )]
     Lost {
         /// This rank.
         rank: usize,

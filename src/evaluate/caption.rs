@@ -8,12 +8,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DataSettings, EvaluateSettings};
+use crate::data::DataError;
 use crate::data::batch::ImageBatch;
 use crate::data::karpathy::{CaptionData, ImageId};
 use crate::data::loader::image_batches;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
-use crate::data::DataError;
 use crate::decode::{BeamSettings, Prompt, Stepper, beam_search, greedy};
 use crate::metrics::{CaptionEntry, CaptionScores, score_captions};
 use crate::model::Vlp;
@@ -99,13 +99,15 @@ impl CaptionTask<'_> {
 
 /// Writes predictions as a COCO results file.
 pub fn save_predictions(predictions: &[Prediction], path: &Path) -> Result<(), EvaluateError> {
-    let json = serde_json::to_vec(predictions)
-        .map_err(|e| TrackError::io("write", path)(std::io::Error::other(e)))?;
+    let json = serde_json::to_vec(predictions).map_err(|e| TrackError::io("write", path)(std::io::Error::other(e)))?;
     Ok(write_atomic(path, &json)?)
 }
 
 /// Corpus scores of predictions against the references of `data` (same images, same order), in unit fractions.
-pub fn score_predictions(data: &CaptionData, predictions: &[Prediction]) -> Result<BTreeMap<String, f64>, EvaluateError> {
+pub fn score_predictions(
+    data: &CaptionData,
+    predictions: &[Prediction],
+) -> Result<BTreeMap<String, f64>, EvaluateError> {
     let entries: Vec<CaptionEntry> = data
         .images
         .iter()

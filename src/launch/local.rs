@@ -75,14 +75,15 @@ impl std::fmt::Display for RankFailure {
         write!(f, "rank {} {}", self.rank, self.ending)?;
         if !self.last_lines.is_empty() {
             write!(f, "; last lines of {}:", self.log.display())?;
-            self.last_lines.iter().try_for_each(|line| write!(f, "\n    {line}"))?;
+            let lines = self.last_lines.iter().flat_map(|line| line.lines());
+            lines.into_iter().try_for_each(|line| write!(f, "\n    {line}"))?;
         }
         Ok(())
     }
 }
 
 /// Runs `processes` in the folder `run` until all have ended. The changes of state go to the journal; a folder that
-/// another runner holds is refused.
+/// another runner holds is refused. The calling thread must live as long as the program: the processes die with it.
 pub fn run(run: &RunDir, processes: &[Process]) -> Result<Outcome, LaunchError> {
     let _held = run.hold()?;
     let journal = Journal::open(&run.journal_file())?;
@@ -116,23 +117,47 @@ fn record(journal: &Journal, state: State, detail: String) -> Result<(), TrackEr
     journal.sync()
 }
 
-/// The processes that run, by rank. Those still running are killed when it is dropped.
-struct Children(Vec<Child>);
+/// A started process.
+struct Running {
+    rank: usize,
+    child: Child,
+    ended: bool,
+}
+
+/// All started processes. Those that still run are killed when it is dropped.
+struct Children(Vec<Running>);
 
 impl Children {
+    fn running(&self) -> impl Iterator<Item = &Running> {
+        self.0.iter().filter(|process| !process.ended)
+    }
+
     fn signal(&self, number: i32) {
-        for child in &self.0 {
-            // SAFETY: kill has no memory effects; children leave the list when waited for, so the number is theirs.
-            unsafe { libc::kill(-(child.id() as i32), number) };
+        for process in self.running() {
+            // SAFETY: kill has no memory effects; the process was not waited for, so the number is still its own.
+            unsafe { libc::kill(-(process.child.id() as i32), number) };
         }
+    }
+
+    /// Rank and status of a process that has ended since the last call.
+    fn next_ended(&mut self) -> Result<Option<(usize, ExitStatus)>, LaunchError> {
+        for process in self.0.iter_mut().filter(|process| !process.ended) {
+            let status = process.child.try_wait();
+            let status = status.map_err(|source| LaunchError::System { action: "wait for a process", source })?;
+            if let Some(status) = status {
+                process.ended = true;
+                return Ok(Some((process.rank, status)));
+            }
+        }
+        Ok(None)
     }
 }
 
 impl Drop for Children {
     fn drop(&mut self) {
         self.signal(libc::SIGKILL);
-        for child in &mut self.0 {
-            let _ = child.wait();
+        for process in &mut self.0 {
+            let _ = process.child.wait();
         }
     }
 }
@@ -140,7 +165,7 @@ impl Drop for Children {
 fn start(run: &RunDir, processes: &[Process]) -> Result<Children, LaunchError> {
     let mut children = Children(Vec::new());
     for process in processes {
-        children.0.push(spawn(run, process)?);
+        children.0.push(Running { rank: process.rank, child: spawn(run, process)?, ended: false });
     }
     Ok(children)
 }
@@ -185,12 +210,11 @@ fn spawn(run: &RunDir, process: &Process) -> Result<Child, LaunchError> {
 }
 
 fn wait(run: &RunDir, mut children: Children, signals: &Signals) -> Result<Outcome, LaunchError> {
-    let mut ranks: Vec<usize> = (0..children.0.len()).collect();
     let mut passed_on = 0;
     let mut interrupted = false;
     let mut failure: Option<RankFailure> = None;
     let mut kill_at: Option<Instant> = None;
-    while !children.0.is_empty() {
+    loop {
         let received = signals.count();
         if received > passed_on {
             children.signal(if passed_on == 0 { signals.to_pass_on() } else { libc::SIGKILL });
@@ -200,17 +224,7 @@ fn wait(run: &RunDir, mut children: Children, signals: &Signals) -> Result<Outco
             children.signal(libc::SIGKILL);
             kill_at = None;
         }
-        let mut index = 0;
-        while index < children.0.len() {
-            let status = children.0[index]
-                .try_wait()
-                .map_err(|source| LaunchError::System { action: "wait for a process", source })?;
-            let Some(status) = status else {
-                index += 1;
-                continue;
-            };
-            children.0.remove(index);
-            let rank = ranks.remove(index);
+        while let Some((rank, status)) = children.next_ended()? {
             let asked = signals.count() > 0;
             if status.code() == Some(RESUMABLE) || (asked && status.signal().is_some()) {
                 interrupted = true;
@@ -223,9 +237,10 @@ fn wait(run: &RunDir, mut children: Children, signals: &Signals) -> Result<Outco
                 children.signal(libc::SIGTERM);
             }
         }
-        if !children.0.is_empty() {
-            std::thread::sleep(POLL);
+        if children.running().next().is_none() {
+            break;
         }
+        std::thread::sleep(POLL);
     }
     Ok(match failure {
         Some(_) if interrupted && signals.count() > 0 => Outcome::Interrupted,

@@ -197,7 +197,8 @@ fn steps(settings: &Settings, facts: &Facts) -> (usize, usize) {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let facts = &self.facts;
-        let splits: Vec<String> = facts.split_images.iter().map(|(name, n)| format!("{name} {}", grouped(*n))).collect();
+        let splits: Vec<String> =
+            facts.split_images.iter().map(|(name, n)| format!("{name} {}", grouped(*n))).collect();
         let [batch, processes, accumulation] = self.batch_factors;
         let mut line = |name: &str, text: String| writeln!(f, "{name:<12}{text}");
         line("images", splits.join(", "))?;
@@ -207,7 +208,11 @@ impl fmt::Display for Plan {
         )?;
         line(
             "batch",
-            format!("{batch} samples × {processes} processes × {accumulation} accumulated = {}", self.effective_batch),
+            format!(
+                "{batch} samples × {processes} process{} × {accumulation} accumulated = {}",
+                if processes == 1 { "" } else { "es" },
+                self.effective_batch
+            ),
         )?;
         line(
             "steps",

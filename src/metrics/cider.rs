@@ -12,18 +12,20 @@ const SIGMA: f64 = 6.0;
 /// Scale of the published scores.
 const SCALE: f64 = 10.0;
 
-/// In how many documents (images, each with all its references) an n-gram occurs.
+/// Weights of n-grams from the number of documents (images, each with all its references) that hold them.
 #[derive(Debug, Clone, Default)]
 pub struct DocumentFrequencies {
     documents: usize,
-    orders: [FastMap<Key, u32>; MAX_ORDER],
+    /// By order: the weight of each n-gram that occurs in a document.
+    weights: [FastMap<Key, f64>; MAX_ORDER],
 }
 
 impl DocumentFrequencies {
     /// Counts each n-gram once per document. An item of `documents` holds the references of one image.
     pub fn new<D: AsRef<[NgramCounts]> + Sync>(documents: &[D]) -> Self {
-        let mut orders: [FastMap<Key, u32>; MAX_ORDER] = Default::default();
-        orders.par_iter_mut().enumerate().for_each(|(index, frequencies)| {
+        let mut weights: [FastMap<Key, f64>; MAX_ORDER] = Default::default();
+        let total = (documents.len() as f64).ln();
+        weights.par_iter_mut().enumerate().for_each(|(index, weights)| {
             let mut keys = Vec::new();
             for document in documents {
                 keys.clear();
@@ -31,11 +33,12 @@ impl DocumentFrequencies {
                 keys.sort_unstable();
                 keys.dedup();
                 for &key in &keys {
-                    *frequencies.entry(key).or_insert(0) += 1;
+                    *weights.entry(key).or_insert(0.0) += 1.0;
                 }
             }
+            weights.values_mut().for_each(|frequency| *frequency = total - frequency.ln());
         });
-        Self { documents: documents.len(), orders }
+        Self { documents: documents.len(), weights }
     }
 
     /// Number of documents; an n-gram that occurs in all of them has weight 0.
@@ -45,8 +48,7 @@ impl DocumentFrequencies {
 
     /// `ln(documents) - ln(max(1, df))`.
     fn weight(&self, order: usize, key: Key) -> f64 {
-        let frequency = self.orders[order - 1].get(&key).copied().unwrap_or(0).max(1);
-        (self.documents as f64).ln() - f64::from(frequency).ln()
+        self.weights[order - 1].get(&key).copied().unwrap_or_else(|| (self.documents as f64).ln())
     }
 
     fn vector(&self, sentence: &NgramCounts) -> Vector {
@@ -112,7 +114,8 @@ where
     R: AsRef<[S]> + Sync,
 {
     let count = |sentence: &S| NgramCounts::new(sentence.as_ref());
-    let references: Vec<Vec<NgramCounts>> = references.par_iter().map(|r| r.as_ref().iter().map(count).collect()).collect();
+    let references: Vec<Vec<NgramCounts>> =
+        references.par_iter().map(|r| r.as_ref().iter().map(count).collect()).collect();
     let frequencies = DocumentFrequencies::new(&references);
     candidates.par_iter().zip(&references).map(|(c, r)| frequencies.score(&count(c), r)).collect()
 }
@@ -137,12 +140,15 @@ pub struct SelfCritical {
 /// The common length of the three lists is the shortest of them.
 pub fn self_critical<S: AsRef<[u32]>>(sampled: &[S], greedy: &[S], references: &[S], padding: u32) -> SelfCritical {
     let batch = sampled.len().min(greedy.len()).min(references.len());
-    let cut = |rows: &[S]| rows[..batch].iter().map(|row| NgramCounts::new(until_padding(row.as_ref(), padding))).collect::<Vec<_>>();
+    let cut = |rows: &[S]| {
+        rows[..batch].iter().map(|row| NgramCounts::new(until_padding(row.as_ref(), padding))).collect::<Vec<_>>()
+    };
     let documents: Vec<[NgramCounts; 1]> = cut(references).into_iter().map(|r| [r]).collect();
     let mut twice = documents.clone();
     twice.extend_from_slice(&documents);
     let frequencies = DocumentFrequencies::new(&twice);
-    let score = |rows: &[S]| cut(rows).iter().zip(&documents).map(|(row, r)| frequencies.score(row, r)).collect::<Vec<_>>();
+    let score =
+        |rows: &[S]| cut(rows).iter().zip(&documents).map(|(row, r)| frequencies.score(row, r)).collect::<Vec<_>>();
     let (sampled, greedy) = (score(sampled), score(greedy));
     let reward = sampled.iter().zip(&greedy).map(|(s, g)| s - g).collect();
     SelfCritical { sampled, greedy, reward }

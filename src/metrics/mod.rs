@@ -145,7 +145,8 @@ struct ImageScores {
 fn score<C: AsRef<str>>(candidates: &[C], references: &[&[String]]) -> CaptionScores {
     let mut interner = Interner::default();
     let candidates: Vec<Sentence> = candidates.iter().map(|c| interner.sentence(c.as_ref())).collect();
-    let references: Vec<Vec<Sentence>> = references.iter().map(|r| r.iter().map(|s| interner.sentence(s)).collect()).collect();
+    let references: Vec<Vec<Sentence>> =
+        references.iter().map(|r| r.iter().map(|s| interner.sentence(s)).collect()).collect();
     let candidates: Vec<Prepared> = candidates.into_par_iter().map(Prepared::from).collect();
     let (sentences, counts): (Vec<Vec<Sentence>>, Vec<Vec<NgramCounts>>) = references
         .into_par_iter()
@@ -173,7 +174,11 @@ fn score<C: AsRef<str>>(candidates: &[C], references: &[&[String]]) -> CaptionSc
 
 fn named(bleu: &BleuStatistics, rouge_l: f64, cider: f64) -> BTreeMap<String, f64> {
     let [bleu_1, bleu_2, bleu_3, bleu_4] = bleu.scores();
-    CAPTION_METRICS.iter().map(|name| (*name).to_owned()).zip([bleu_1, bleu_2, bleu_3, bleu_4, rouge_l, cider]).collect()
+    CAPTION_METRICS
+        .iter()
+        .map(|name| (*name).to_owned())
+        .zip([bleu_1, bleu_2, bleu_3, bleu_4, rouge_l, cider])
+        .collect()
 }
 
 #[cfg(test)]
@@ -181,7 +186,11 @@ mod tests {
     use super::*;
 
     fn entry(id: &str, candidate: &str, references: &[&str]) -> CaptionEntry {
-        CaptionEntry { id: id.into(), candidate: candidate.into(), references: references.iter().map(|&r| r.into()).collect() }
+        CaptionEntry {
+            id: id.into(),
+            candidate: candidate.into(),
+            references: references.iter().map(|&r| r.into()).collect(),
+        }
     }
 
     #[test]
@@ -204,7 +213,10 @@ mod tests {
     #[test]
     fn candidates_see_the_next_candidate() {
         let images = [entry("1", "the letter c.", &["c."]), entry("2", "A cat", &["a cat"])];
-        assert_eq!(score_captions(&images).unwrap().per_image[0]["bleu_1"], score_tokenized(&[entry("1", "the letter c", &["c."])]).unwrap().per_image[0]["bleu_1"]);
+        assert_eq!(
+            score_captions(&images).unwrap().per_image[0]["bleu_1"],
+            score_tokenized(&[entry("1", "the letter c", &["c."])]).unwrap().per_image[0]["bleu_1"]
+        );
     }
 
     #[test]

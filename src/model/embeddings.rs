@@ -38,7 +38,13 @@ impl Embeddings {
     ///
     /// `ids` `[B, 1 + T − R − 1]`: the tokens that are not regions, i.e. `[CLS]`, `[SEP]` and the text;
     /// `segments` `[B, T]`. → `[B, T, H]`.
-    pub fn forward(&self, ids: Tensor<2, Int>, segments: Tensor<2, Int>, regions: &RegionStates, pass: Pass) -> Tensor<3> {
+    pub fn forward(
+        &self,
+        ids: Tensor<2, Int>,
+        segments: Tensor<2, Int>,
+        regions: &RegionStates,
+        pass: Pass,
+    ) -> Tensor<3> {
         let [batch, count] = ids.dims();
         let [_, num_regions, hidden] = regions.words.dims();
         let length = count + num_regions;

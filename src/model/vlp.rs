@@ -82,10 +82,7 @@ impl Vlp {
                     },
                 },
                 intermediate: Intermediate { dense: linear(&at("intermediate.dense"), inner, hidden) },
-                output: ResidualOutput {
-                    dense: linear(&at("output.dense"), hidden, inner),
-                    layer_norm: norm(),
-                },
+                output: ResidualOutput { dense: linear(&at("output.dense"), hidden, inner), layer_norm: norm() },
                 heads: settings.num_attention_heads,
                 hidden_dropout_prob: settings.hidden_dropout_prob,
                 attention_dropout_prob: settings.attention_probs_dropout_prob,
@@ -128,7 +125,10 @@ impl Vlp {
 
     /// Embeds regions: `features` `[B, R, F]`, `positions` `[B, R, 6 + C]`.
     pub fn regions(&self, features: Tensor<3>, positions: Tensor<3>, pass: Pass) -> RegionStates {
-        RegionStates { words: self.vis_embed.forward(features, pass), places: self.vis_pe_embed.forward(positions, pass) }
+        RegionStates {
+            words: self.vis_embed.forward(features, pass),
+            places: self.vis_pe_embed.forward(positions, pass),
+        }
     }
 
     /// Logits over the vocabulary of `hidden` `[…, H]`.
@@ -176,7 +176,10 @@ impl Vlp {
     }
 
     /// Replaces parameters: `change(name, shape, current)` returns the new values, or `None` to keep the parameter.
-    pub fn replace(self, change: &mut dyn FnMut(&str, &[usize], &dyn Fn() -> TensorData) -> Option<TensorData>) -> Self {
+    pub fn replace(
+        self,
+        change: &mut dyn FnMut(&str, &[usize], &dyn Fn() -> TensorData) -> Option<TensorData>,
+    ) -> Self {
         struct Replace<'a> {
             path: Vec<String>,
             change: &'a mut dyn FnMut(&str, &[usize], &dyn Fn() -> TensorData) -> Option<TensorData>,

@@ -35,7 +35,9 @@ pub enum WeightsError {
         source: std::io::Error,
     },
     /// Not a safetensors file, or a damaged one.
-    #[error("{path} is not a complete safetensors file: {reason}\n  help: use an earlier checkpoint, or copy the file again")]
+    #[error(
+        "{path} is not a complete safetensors file: {reason}\n  help: use an earlier checkpoint, or copy the file again"
+    )]
     Format {
         /// File.
         path: PathBuf,
@@ -96,10 +98,8 @@ pub fn save_tensors<'a>(
 ) -> Result<(), WeightsError> {
     let views: Vec<(&str, TensorView)> = tensors
         .map(|(name, shape, bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(|e| WeightsError::Format {
-                path: path.to_owned(),
-                reason: e.to_string(),
-            })?;
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes)
+                .map_err(|e| WeightsError::Format { path: path.to_owned(), reason: e.to_string() })?;
             Ok((name, view))
         })
         .collect::<Result<_, WeightsError>>()?;
@@ -179,8 +179,7 @@ fn map_file(path: &Path) -> Result<memmap2::Mmap, WeightsError> {
 }
 
 fn parse<'a>(map: &'a memmap2::Mmap, path: &Path) -> Result<SafeTensors<'a>, WeightsError> {
-    SafeTensors::deserialize(map)
-        .map_err(|e| WeightsError::Format { path: path.to_owned(), reason: e.to_string() })
+    SafeTensors::deserialize(map).map_err(|e| WeightsError::Format { path: path.to_owned(), reason: e.to_string() })
 }
 
 /// The values of an f32 tensor of exactly this shape.
@@ -195,9 +194,9 @@ fn values(view: &TensorView, shape: &[usize]) -> Option<Vec<f32>> {
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
-        Some((head, tail)) => name
-            .strip_prefix(head)
-            .is_some_and(|rest| rest.char_indices().map(|(i, _)| &rest[i..]).chain([""]).any(|rest| matches(tail, rest))),
+        Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
+            rest.char_indices().map(|(i, _)| &rest[i..]).chain([""]).any(|rest| matches(tail, rest))
+        }),
     }
 }
 

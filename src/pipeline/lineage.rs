@@ -2,8 +2,8 @@
 //!
 //! A value with a `/`, or one that ends in `.safetensors`, `.bin` or `.pt`, is a checkpoint; any other names an
 //! experiment, looked for by `experiment.name` among the files beside the one that names it, then anywhere below the
-//! `experiments` folder that holds it. Upstream experiments get the layers in `inherited`: profile, environment and
-//! `--device`, but not `--set`, which speaks of the named file only.
+//! `experiments` folder that holds it. Upstream experiments get the layers in `inherited`: environment, `--device`, and
+//! the profile where they have it; but not `--set`, which speaks of the named file only.
 
 use std::path::{Path, PathBuf};
 
@@ -82,10 +82,22 @@ pub fn resolve(target: Experiment, inherited: &Overrides) -> Result<Vec<Experime
             return Err(LineageError::Cycle { file, chain: names.collect::<Vec<_>>().join(" → ") });
         }
         let file = find(&current.file, &name)?;
-        chain.push(config::load(&file, inherited)?);
+        chain.push(load(&file, inherited)?);
     }
     chain.reverse();
     Ok(chain)
+}
+
+/// Loads an upstream experiment; a profile that it does not have is left out.
+fn load(file: &Path, inherited: &Overrides) -> Result<Experiment, Problems> {
+    let loaded = config::load(file, inherited);
+    let unknown = inherited.profile.as_ref().map(|name| format!("unknown profile `{name}`"));
+    match loaded {
+        Err(problems) if problems.0.iter().any(|problem| Some(&problem.message) == unknown.as_ref()) => {
+            config::load(file, &Overrides { profile: None, ..inherited.clone() })
+        }
+        loaded => loaded,
+    }
 }
 
 /// A file that declares an experiment.
@@ -132,8 +144,7 @@ fn find(file: &Path, name: &str) -> Result<PathBuf, LineageError> {
             }
         }
     }
-    let names: std::collections::BTreeSet<&str> =
-        beside.iter().chain(&everywhere).map(|e| e.name.as_str()).collect();
+    let names: std::collections::BTreeSet<&str> = beside.iter().chain(&everywhere).map(|e| e.name.as_str()).collect();
     let known = if names.is_empty() { "none".into() } else { names.iter().copied().collect::<Vec<_>>().join(", ") };
     let close = names
         .iter()
@@ -148,8 +159,7 @@ fn find(file: &Path, name: &str) -> Result<PathBuf, LineageError> {
 }
 
 fn name_in(file: &Path) -> Option<String> {
-    let table: toml::Table = std::fs::read_to_string(file).ok()?.parse().ok()?;
-    Some(table.get("experiment")?.get("name")?.as_str()?.to_string())
+    Some(config::outline(file).name).filter(|name| !name.is_empty())
 }
 
 fn folder_of(file: &Path) -> PathBuf {

@@ -179,11 +179,7 @@ fn differences(lock: &Lock, pending: Option<&str>, recorded: &Lock) -> Vec<Diffe
         let now = format!("those of a run of `{name}` that is not finished");
         match differences.iter_mut().find(|d| d.key == "initial weights") {
             Some(weights) => weights.now = now,
-            None => differences.push(Difference {
-                key: "initial weights".into(),
-                now,
-                recorded: "random".into(),
-            }),
+            None => differences.push(Difference { key: "initial weights".into(), now, recorded: "random".into() }),
         }
     }
     differences
@@ -211,22 +207,22 @@ fn folder(decided: &Decided) -> PathBuf {
     }
 }
 
-/// One line for a stage: `coco_ce: resume runs/coco_ce/20261123-171500 (died (resumable) after epoch 7 of 30)`.
-pub fn line(candidate: &Candidate, decided: &Decided) -> String {
-    let name = &candidate.experiment.settings.experiment.name;
+/// One line for a stage in `folder`: `coco_ce: resume runs/coco_ce/20261123-171500 (interrupted after epoch 7 of 30)`.
+pub fn line(decided: &Decided, folder: &Path) -> String {
+    let name = &decided.lock.settings.experiment.name;
     let verb = match decided.decision {
         Decision::Reuse(_) => "reuse",
         Decision::Resume(_) => "resume",
         Decision::Start => "start",
     };
-    format!("{name}: {verb} {} ({})", folder(decided).display(), decided.reason)
+    format!("{name}: {verb} {} ({})", folder.display(), decided.reason)
 }
 
 /// All stages in full, as `vlp plan` prints them. A reused stage starts no processes.
 pub fn describe(chain: &[Candidate], decided: &[Decided], machine: &Machine) -> String {
     let mut out = String::new();
     for (index, (candidate, one)) in chain.iter().zip(decided).enumerate() {
-        out.push_str(&format!("stage {} of {}: {}\n", index + 1, chain.len(), line(candidate, one)));
+        out.push_str(&format!("stage {} of {}: {}\n", index + 1, chain.len(), line(one, &folder(one))));
         out.push_str(&format!("  {:<12}{}\n", "file", candidate.experiment.file.display()));
         out.push_str(&format!("  {:<12}{}\n", "weights", one.weights));
         for note in &one.notes {

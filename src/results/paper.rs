@@ -2,8 +2,7 @@
 //!
 //! Reported values live in the `[[paper]]` rows of the experiment files, not here.
 
-use crate::config::PaperRow;
-use crate::config::CheckpointChoice;
+use crate::config::{CheckpointChoice, PaperRow};
 use crate::track::Scores;
 
 /// Ratio of a checkpoint's CIDEr to that of the first epoch's checkpoint.

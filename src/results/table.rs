@@ -122,9 +122,9 @@ pub fn tables(files: &[Settings], records: &[RunRecord]) -> Vec<Table> {
             if !seen.insert(key) {
                 continue;
             }
-            let record = finished.iter().find(|r| {
-                r.lock.settings.paper.iter().any(|recorded| Key::of(&r.lock.settings, recorded) == key)
-            });
+            let record = finished
+                .iter()
+                .find(|r| r.lock.settings.paper.iter().any(|recorded| Key::of(&r.lock.settings, recorded) == key));
             let table = tables.entry(&row.table).or_insert_with(|| Table {
                 name: row.table.clone(),
                 folder: Path::new(&settings.output.results).to_path_buf(),

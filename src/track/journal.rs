@@ -111,12 +111,8 @@ pub struct Journal {
 impl Journal {
     /// Opens or creates the journal at `path`; a torn last line is cut off, and quoted in a warning entry.
     pub fn open(path: &Path) -> Result<Self, TrackError> {
-        let file = File::options()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(TrackError::io("open", path))?;
+        let file =
+            File::options().read(true).append(true).create(true).open(path).map_err(TrackError::io("open", path))?;
         let journal = Self { file, path: path.to_path_buf() };
         journal.locked(|| journal.repair())?;
         Ok(journal)
@@ -136,8 +132,8 @@ impl Journal {
     }
 
     fn write(&self, entry: &Entry) -> Result<(), TrackError> {
-        let mut line = serde_json::to_vec(entry)
-            .map_err(|e| TrackError::io("write", &self.path)(std::io::Error::other(e)))?;
+        let mut line =
+            serde_json::to_vec(entry).map_err(|e| TrackError::io("write", &self.path)(std::io::Error::other(e)))?;
         line.push(b'\n');
         (&self.file).write_all(&line).map_err(TrackError::io("write", &self.path))
     }
@@ -218,11 +214,7 @@ pub(super) mod real {
     use serde::{Deserializer, Serializer, de::Error, de::Visitor};
 
     pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        if value.is_finite() {
-            serializer.serialize_f64(*value)
-        } else {
-            serializer.serialize_str(&value.to_string())
-        }
+        if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.serialize_str(&value.to_string()) }
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -225,9 +225,9 @@ fn git(folder: &Path, arguments: &[&str]) -> Option<Vec<u8>> {
 /// The settings that decide what a run computes, by dotted key.
 pub fn influencing(settings: &Settings) -> BTreeMap<String, Value> {
     let inert = |key: &str| {
-        WITHOUT_INFLUENCE.iter().any(|name| {
-            key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
+        WITHOUT_INFLUENCE
+            .iter()
+            .any(|name| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])))
     };
     config::flatten(settings).into_iter().filter(|(key, _)| !inert(key)).collect()
 }

@@ -12,6 +12,9 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 /// Share of time spent waiting for data above which the user is warned.
 const DATA_WAIT_LIMIT: f64 = 0.2;
 
+/// Steps of an epoch before that share means anything: the first batch is always waited for.
+const SETTLED_STEPS: usize = 20;
+
 /// What the training loop knows after a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProgressPoint {
@@ -132,9 +135,8 @@ impl Pacer {
         let done = point.epoch.saturating_sub(1) * self.steps_per_epoch + point.step;
         let total = self.epochs * self.steps_per_epoch;
         let (first, since) = *self.first.get_or_insert((done, elapsed));
-        let remaining = (done > first).then(|| {
-            elapsed.saturating_sub(since).mul_f64(total.saturating_sub(done) as f64 / (done - first) as f64)
-        });
+        let remaining = (done > first)
+            .then(|| elapsed.saturating_sub(since).mul_f64(total.saturating_sub(done) as f64 / (done - first) as f64));
         let text = line_text(point, self.epochs, self.steps_per_epoch, remaining);
         let line = if self.label.is_empty() { text } else { format!("{}  {text}", self.label) };
         let due = self.last_plain.is_none_or(|last| elapsed.saturating_sub(last) >= PLAIN_INTERVAL);
@@ -151,7 +153,8 @@ impl Pacer {
         if !point.loss.is_finite() && self.warned_loss.replace(point.epoch) != Some(point.epoch) {
             warnings.push(format!("the loss is {} at {place}", point.loss));
         }
-        if point.data_wait > DATA_WAIT_LIMIT && self.warned_wait.replace(point.epoch) != Some(point.epoch) {
+        let settled = point.step >= SETTLED_STEPS;
+        if settled && point.data_wait > DATA_WAIT_LIMIT && self.warned_wait.replace(point.epoch) != Some(point.epoch) {
             let share = percent(point.data_wait);
             warnings.push(format!("training waited for data {share} of the time at {place}; raise data.workers"));
         }
@@ -232,7 +235,17 @@ mod tests {
     fn durations() {
         let text = |seconds| duration_text(Duration::from_secs(seconds));
         assert_eq!(
-            [text(0), text(59), text(60), text(187), text(3_599), text(3_600), text(86_399), text(86_400), text(187_200)],
+            [
+                text(0),
+                text(59),
+                text(60),
+                text(187),
+                text(3_599),
+                text(3_600),
+                text(86_399),
+                text(86_400),
+                text(187_200)
+            ],
             ["0s", "59s", "1m00", "3m07", "59m59", "1h00", "23h59", "1d00h", "2d04h"]
         );
     }

@@ -25,7 +25,14 @@ pub struct RunDir {
 /// however it ends.
 #[derive(Debug)]
 pub struct Held {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a process that is being started at this moment has a copy until it has begun.
+        let _ = self.file.unlock();
+    }
 }
 
 impl RunDir {
@@ -164,7 +171,7 @@ impl RunDir {
         // `is_held` of another process holds a shared lock for an instant: a second look tells it from a runner.
         for attempt in 0..HOLD_ATTEMPTS {
             match file.try_lock() {
-                Ok(()) => return Ok(Held { _file: file }),
+                Ok(()) => return Ok(Held { file }),
                 Err(std::fs::TryLockError::WouldBlock) if attempt + 1 < HOLD_ATTEMPTS => {
                     std::thread::sleep(std::time::Duration::from_millis(20));
                 }
@@ -177,8 +184,14 @@ impl RunDir {
 
     /// Whether a process runs in this folder at the moment. A look only: nothing is created.
     pub fn is_held(&self) -> bool {
-        File::open(self.path.join(".runner.lock"))
-            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+        let Ok(file) = File::open(self.path.join(".runner.lock")) else { return false };
+        match file.try_lock_shared() {
+            Ok(()) => {
+                let _ = file.unlock();
+                false
+            }
+            Err(error) => matches!(error, std::fs::TryLockError::WouldBlock),
+        }
     }
 
     /// Order of creation: the time, then the number after it.

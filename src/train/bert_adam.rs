@@ -15,8 +15,8 @@ use rayon::prelude::*;
 
 use super::schedule;
 use crate::config::TrainSettings;
-use crate::model::{Vlp, host_floats};
 use crate::model::vlp::reference_key;
+use crate::model::{Vlp, host_floats};
 
 /// Elements a thread works on at a time.
 const CHUNK: usize = 1 << 14;
@@ -95,7 +95,8 @@ impl BertAdam {
     /// Learning rate of a parameter that has had `steps` updates.
     pub fn learning_rate(&self, steps: u64) -> f64 {
         let progress = steps as f64 / self.total_steps.max(1) as f64;
-        self.settings.learning_rate * schedule::factor(self.settings.schedule, progress, self.settings.warmup_proportion)
+        self.settings.learning_rate
+            * schedule::factor(self.settings.schedule, progress, self.settings.warmup_proportion)
     }
 
     /// One update of every parameter that has a gradient. Returns the model and the norm of all gradients before clipping.
@@ -173,11 +174,15 @@ mod tests {
         let mut p = [1.0f32, -2.0];
         adam.update("w.weight", &mut p, &[0.3, 0.4]);
         assert_eq!(p, [1.0, -2.0]);
-        assert_eq!(adam.moments["w.weight"].first, [0.3 * 0.1, 0.4 * 0.1].map(|x: f64| x as f32));
+        assert_eq!(adam.moments["w.weight"].steps, 1);
+        for (m, expected) in adam.moments["w.weight"].first.iter().zip([0.03, 0.04]) {
+            assert!((m - expected).abs() < 1e-7, "{m} {expected}");
+        }
         adam.update("w.weight", &mut p, &[3.0, 4.0]); // norm 5: clipped to [0.6, 0.8]
         let m = [0.9 * 0.03 + 0.06, 0.9 * 0.04 + 0.08];
         let v = [0.999 * 0.00009 + 0.00036, 0.999 * 0.00016 + 0.00064];
-        let expected = [0, 1].map(|i| [1.0, -2.0][i] - 0.05 * (m[i] / (f64::sqrt(v[i]) + 1e-6) + 0.01 * [1.0, -2.0][i]));
+        let expected =
+            [0, 1].map(|i| [1.0, -2.0][i] - 0.05 * (m[i] / (f64::sqrt(v[i]) + 1e-6) + 0.01 * [1.0, -2.0][i]));
         for (p, e) in p.iter().zip(expected) {
             assert!((f64::from(*p) - e).abs() < 1e-6, "{p} {e}");
         }

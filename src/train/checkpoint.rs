@@ -51,7 +51,8 @@ pub fn save(run: &RunDir, epoch: usize, step: u64, model: &Vlp, adam: &BertAdam)
     let shapes: Vec<[usize; 1]> = moments.iter().map(|(_, values)| [values.len()]).collect();
     let bytes: Vec<Vec<u8>> =
         moments.iter().map(|(_, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let tensors = moments.iter().zip(&shapes).zip(&bytes).map(|(((name, _), shape), b)| (name.as_str(), &shape[..], &b[..]));
+    let tensors =
+        moments.iter().zip(&shapes).zip(&bytes).map(|(((name, _), shape), b)| (name.as_str(), &shape[..], &b[..]));
     weights::save_tensors(tensors, &partial.join(OPTIMIZER))?;
     let mut sha256 = BTreeMap::new();
     for name in [MODEL, OPTIMIZER] {
@@ -59,7 +60,8 @@ pub fn save(run: &RunDir, epoch: usize, step: u64, model: &Vlp, adam: &BertAdam)
     }
     let updates = adam.moments.iter().map(|(name, m)| (name.clone(), m.steps)).collect();
     let state = CheckpointState { epoch, step, updates, sha256 };
-    let json = serde_json::to_vec_pretty(&state).map_err(|e| TrackError::io("write", &partial)(std::io::Error::other(e)))?;
+    let json =
+        serde_json::to_vec_pretty(&state).map_err(|e| TrackError::io("write", &partial)(std::io::Error::other(e)))?;
     write_atomic(&partial.join(STATE), &json)?;
     std::fs::rename(&partial, &target).map_err(TrackError::io("rename", &partial))?;
     sync_folder(&run.checkpoints())?;
@@ -68,7 +70,11 @@ pub fn save(run: &RunDir, epoch: usize, step: u64, model: &Vlp, adam: &BertAdam)
 
 /// Loads the newest complete checkpoint into `model` and `adam`; `None` when there is none. One that is damaged is
 /// named in a warning, and the one before it is used.
-pub fn resume(run: &RunDir, model: &Vlp, adam: &BertAdam) -> Result<Option<(Vlp, BertAdam, CheckpointState)>, TrainError> {
+pub fn resume(
+    run: &RunDir,
+    model: &Vlp,
+    adam: &BertAdam,
+) -> Result<Option<(Vlp, BertAdam, CheckpointState)>, TrainError> {
     for epoch in run.checkpoint_epochs()?.into_iter().rev() {
         let folder = run.checkpoint(epoch);
         match load(&folder, model.clone(), adam.clone()) {
@@ -92,8 +98,7 @@ fn load(folder: &Path, model: Vlp, mut adam: BertAdam) -> Result<(Vlp, BertAdam,
         tensors.remove(&key).ok_or_else(|| WeightsError::Missing { path: path.clone(), names: vec![key] })
     };
     for (name, steps) in &state.updates {
-        let moments =
-            Moments { steps: *steps, first: take(format!("m.{name}"))?, second: take(format!("v.{name}"))? };
+        let moments = Moments { steps: *steps, first: take(format!("m.{name}"))?, second: take(format!("v.{name}"))? };
         adam.moments.insert(name.clone(), moments);
     }
     Ok((model, adam, state))
@@ -103,13 +108,16 @@ fn load(folder: &Path, model: Vlp, mut adam: BertAdam) -> Result<(Vlp, BertAdam,
 pub fn read_state(folder: &Path) -> Result<CheckpointState, TrainError> {
     let path = folder.join(STATE);
     let bytes = std::fs::read(&path).map_err(TrackError::io("read", &path))?;
-    let state: CheckpointState =
-        serde_json::from_slice(&bytes).map_err(|e| TrainError::Damaged { path: path.clone(), reason: e.to_string() })?;
+    let state: CheckpointState = serde_json::from_slice(&bytes)
+        .map_err(|e| TrainError::Damaged { path: path.clone(), reason: e.to_string() })?;
     for (name, expected) in &state.sha256 {
         let file = folder.join(name);
         let found = sha256_of_file(&file)?;
         if found != *expected {
-            return Err(TrainError::Damaged { path: file, reason: format!("its SHA-256 is {found}, expected {expected}") });
+            return Err(TrainError::Damaged {
+                path: file,
+                reason: format!("its SHA-256 is {found}, expected {expected}"),
+            });
         }
     }
     Ok(state)

@@ -72,7 +72,8 @@ impl Training<'_> {
             tracing::info!(epoch = done, step, "resumed");
         }
         let name = &self.settings.experiment.name;
-        let mut progress = Progress::new(self.terminal && rank == 0, self.quiet || rank != 0, name, train.epochs, batches);
+        let mut progress =
+            Progress::new(self.terminal && rank == 0, self.quiet || rank != 0, name, train.epochs, batches);
         if done > 0 && !self.scored(done)? {
             self.validate(&model, done, step, validate, &progress)?;
         }

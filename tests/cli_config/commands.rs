@@ -1,6 +1,5 @@
 //! What the configuration commands print when nothing is wrong.
 
-
 use super::world::{DATA, NAME, World, good, snapshot};
 
 const ROWS: &str = "[[paper]]\ntable = \"captioning\"\nrow = \"COCO\"\nexpect = { cider = 116.9 }\ntolerance = { cider = 1.5 }\n\
@@ -46,10 +45,8 @@ fn show_with_origins() {
 
 #[test]
 fn diff_prints_what_differs() {
-    let world = World::new(&[
-        ("a.toml", &good("[train]\nepochs = 3\n")),
-        ("b.toml", &good(ROWS).replace("demo", "other")),
-    ]);
+    let world =
+        World::new(&[("a.toml", &good("[train]\nepochs = 3\n")), ("b.toml", &good(ROWS).replace("demo", "other"))]);
     snapshot("diff", &world.stdout(&["diff", "a.toml", "b.toml"]));
     let same = world.vlp(&["diff", "a.toml", "a.toml"]);
     assert_eq!((same.status.code(), same.stdout), (Some(0), vec![]));
@@ -59,7 +56,17 @@ fn diff_prints_what_differs() {
 #[test]
 fn explain_describes_options_and_sections() {
     let world = World::new(&[]);
-    let keys = ["train.batch_size", "train.schedule", "data.annotations", "experiment.name", "evaluate.checkpoints", "paper.expect", "extends", "select", "paper"];
+    let keys = [
+        "train.batch_size",
+        "train.schedule",
+        "data.annotations",
+        "experiment.name",
+        "evaluate.checkpoints",
+        "paper.expect",
+        "extends",
+        "select",
+        "paper",
+    ];
     let mut said = world.stdout(&["explain"]);
     for key in keys {
         said.push_str(&format!("\n--- {key}\n{}", world.stdout(&["explain", key])));
@@ -70,7 +77,9 @@ fn explain_describes_options_and_sections() {
 #[test]
 fn every_listed_key_can_be_explained() {
     let world = World::new(&[]);
-    for section in ["experiment", "data", "model", "init", "objective", "train", "select", "evaluate", "launch", "output", "paper"] {
+    for section in
+        ["experiment", "data", "model", "init", "objective", "train", "select", "evaluate", "launch", "output", "paper"]
+    {
         let listed = world.stdout(&["explain", section]);
         let keys: Vec<&str> = listed.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
         assert!(!keys.is_empty(), "{section}");
@@ -83,7 +92,8 @@ fn every_listed_key_can_be_explained() {
 
 #[test]
 fn list_prints_the_experiments_of_a_folder() {
-    let named = |name: &str, rest: &str| format!("[experiment]\nname = \"{name}\"\ndescription = \"The {name} run\"\n{rest}");
+    let named =
+        |name: &str, rest: &str| format!("[experiment]\nname = \"{name}\"\ndescription = \"The {name} run\"\n{rest}");
     let world = World::new(&[
         ("experiments/base/data.toml", DATA),
         ("experiments/paper/b.toml", &named("coco", "[init]\nfrom = \"cc\"\n")),
@@ -95,7 +105,8 @@ fn list_prints_the_experiments_of_a_folder() {
     assert_eq!(output.status.code(), Some(0));
     snapshot("list", &String::from_utf8(output.stdout).unwrap());
     snapshot("list_stderr", &String::from_utf8(output.stderr).unwrap());
-    let json: serde_json::Value = serde_json::from_str(&world.stdout(&["list", "experiments/paper", "--format", "json"])).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&world.stdout(&["list", "experiments/paper", "--format", "json"])).unwrap();
     assert_eq!(
         json,
         serde_json::json!([

@@ -13,14 +13,23 @@ fn epochs(world: &World, args: &[&str]) -> String {
 fn world(without: &[&str]) -> World {
     let text = |layer: &str, epochs: &str| if without.contains(&layer) { String::new() } else { epochs.to_string() };
     let deep = text("deep", "[train]\nepochs = 1\n");
-    let first = format!("extends = [\"deep.toml\"]\n{}{}", text("first", "[train]\nepochs = 2\n"), text("profile of first", "[profile.quick.train]\nepochs = 5\n"));
+    let first = format!(
+        "extends = [\"deep.toml\"]\n{}{}",
+        text("first", "[train]\nepochs = 2\n"),
+        text("profile of first", "[profile.quick.train]\nepochs = 5\n")
+    );
     let second = text("second", "[train]\nepochs = 3\n");
     let file = format!(
         "extends = [\"base/first.toml\", \"base/second.toml\"]\n{NAME}{DATA}{}{}",
         text("file", "[train]\nepochs = 4\n"),
         text("profile", "[profile.quick.train]\nepochs = 6\n")
     );
-    World::new(&[("base/deep.toml", &deep), ("base/first.toml", &first), ("base/second.toml", &second), ("e.toml", &file)])
+    World::new(&[
+        ("base/deep.toml", &deep),
+        ("base/first.toml", &first),
+        ("base/second.toml", &second),
+        ("e.toml", &file),
+    ])
 }
 
 #[test]
@@ -66,8 +75,17 @@ fn paper_rows_of_the_file_replace_those_it_extends() {
 
 #[test]
 fn set_and_environment_take_toml_values_and_bare_words() {
-    let world = World::good("").with("VLP_EVALUATE__SPLITS", "[\"val\", \"test\"]").with("VLP_EXPERIMENT__DESCRIPTION", "3 words here");
-    let sets = ["init.from=cc_pretrain", "train.learning_rate=1", "select.split=", "experiment.name=\"quoted\"", "data.cased=false", "init.checkpoint=best"];
+    let world = World::good("")
+        .with("VLP_EVALUATE__SPLITS", "[\"val\", \"test\"]")
+        .with("VLP_EXPERIMENT__DESCRIPTION", "3 words here");
+    let sets = [
+        "init.from=cc_pretrain",
+        "train.learning_rate=1",
+        "select.split=",
+        "experiment.name=\"quoted\"",
+        "data.cased=false",
+        "init.checkpoint=best",
+    ];
     let args: Vec<&str> = ["show", "e.toml"].into_iter().chain(sets.iter().flat_map(|s| ["--set", s])).collect();
     let shown = world.stdout(&args);
     for line in [
@@ -119,5 +137,8 @@ fn a_variable_is_not_needed_where_a_higher_layer_wins() {
 #[test]
 fn variables_of_the_tests_are_no_options() {
     let output = World::good("").with("VLP_GOLDEN_DIR", "x").vlp(&["check", "e.toml"]);
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), "e.toml: ok\n".to_string()));
+    assert_eq!(
+        (output.status.code(), String::from_utf8(output.stderr).unwrap()),
+        (Some(0), "e.toml: ok\n".to_string())
+    );
 }

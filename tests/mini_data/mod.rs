@@ -14,7 +14,7 @@ pub const FEATURES: usize = 3;
 pub const CLASSES: usize = 5;
 
 /// Stems of the images; the first and the last share their region files.
-pub const STEMS: [&str; 6] = ["COCO_1042", "COCO_43", "COCO_143044", "COCO_000045", "COCO_046", "COCO_2042"];
+pub const STEMS: [&str; 6] = ["COCO_1042", "COCO_143", "COCO_143044", "COCO_000045", "COCO_046", "COCO_2042"];
 const SPLITS: [&str; 6] = ["train", "train", "restval", "val", "val", "test"];
 
 pub const VOCABULARY: &str = "[PAD]\n[unused1]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\ndog\ncat\non\ngrass\n##s\n.\n";
@@ -45,7 +45,12 @@ pub fn classes(image: usize) -> Vec<f32> {
 
 /// Boxes, `[REGIONS, 6]`; exact in f16.
 pub fn boxes(image: usize) -> Vec<f32> {
-    (0..REGIONS).flat_map(|r| { let x = (8 * r + image) as f32; [x, x + 1.0, x + 16.0, x + 32.0, 2.0, 0.75] }).collect()
+    (0..REGIONS)
+        .flat_map(|r| {
+            let x = (8 * r + image) as f32;
+            [x, x + 1.0, x + 16.0, x + 32.0, 2.0, 0.75]
+        })
+        .collect()
 }
 
 impl Mini {
@@ -85,9 +90,10 @@ impl Mini {
                 serde_json::json!({ "filename": file_name, "split": SPLITS[image], "imgid": image, "sentences": sentences })
             })
             .collect();
-        mini.write("dataset.json", &serde_json::json!({ "images": images, "dataset": "coco" }).to_string());
-        let valid: serde_json::Map<_, _> = STEMS.iter().map(|s| (format!("{s}.jpg"), serde_json::Value::Null)).collect();
-        mini.write("valid.json", &serde_json::Value::from(valid).to_string());
+        mini.write("dataset.json", serde_json::json!({ "images": images, "dataset": "coco" }).to_string());
+        let valid: serde_json::Map<_, _> =
+            STEMS.iter().map(|s| (format!("{s}.jpg"), serde_json::Value::Null)).collect();
+        mini.write("valid.json", serde_json::Value::from(valid).to_string());
         mini.write("vocab.txt", VOCABULARY);
         mini
     }
@@ -104,7 +110,7 @@ impl Mini {
     pub fn edit(&self, change: impl FnOnce(&mut serde_json::Value)) {
         let mut value = serde_json::from_slice(&std::fs::read(self.path("dataset.json")).unwrap()).unwrap();
         change(&mut value);
-        self.write("dataset.json", &serde_json::to_string_pretty(&value).unwrap());
+        self.write("dataset.json", serde_json::to_string_pretty(&value).unwrap());
     }
 
     /// The file of a table: `kind` is `feat`, `cls` or `boxes`.
@@ -121,7 +127,14 @@ impl Mini {
     }
 
     /// As [`Mini::write_table`], with any shape.
-    pub fn write_shaped<T: Number>(&self, kind: &str, image: usize, values: &[f32], shape: (usize, usize), storage: Storage) {
+    pub fn write_shaped<T: Number>(
+        &self,
+        kind: &str,
+        image: usize,
+        values: &[f32],
+        shape: (usize, usize),
+        storage: Storage,
+    ) {
         let file = open(self.table_file(kind, image));
         if file.link_exists(STEMS[image]) {
             file.unlink(STEMS[image]).unwrap();

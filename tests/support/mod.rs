@@ -20,7 +20,8 @@ pub fn read(path: &Path) -> Vec<u8> {
         return std::fs::read(path).unwrap();
     }
     let packed = PathBuf::from(format!("{}.gz", path.display()));
-    let file = std::fs::File::open(&packed).unwrap_or_else(|e| panic!("neither {} nor {}: {e}", path.display(), packed.display()));
+    let file = std::fs::File::open(&packed)
+        .unwrap_or_else(|e| panic!("neither {} nor {}: {e}", path.display(), packed.display()));
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
     bytes
@@ -74,7 +75,8 @@ impl Array {
     /// Rows `index` of the first axis.
     pub fn rows(&self, index: &[i64]) -> Array {
         let width: usize = self.shape[1..].iter().product();
-        let values = index.iter().flat_map(|i| &self.values[*i as usize * width..(*i as usize + 1) * width]).copied().collect();
+        let values =
+            index.iter().flat_map(|i| &self.values[*i as usize * width..(*i as usize + 1) * width]).copied().collect();
         let mut shape = self.shape.clone();
         shape[0] = index.len();
         Array { shape, values }
@@ -90,9 +92,13 @@ pub fn arrays(path: &Path) -> BTreeMap<String, Array> {
         .map(|(name, view)| {
             let data = view.data();
             let values = match view.dtype() {
-                Dtype::F32 => data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
+                Dtype::F32 => {
+                    data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+                }
                 Dtype::F64 => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-                Dtype::F16 => data.chunks_exact(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).to_f64()).collect(),
+                Dtype::F16 => {
+                    data.chunks_exact(2).map(|b| half::f16::from_le_bytes(b.try_into().unwrap()).to_f64()).collect()
+                }
                 Dtype::I64 => data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
                 Dtype::U8 => data.iter().map(|b| f64::from(*b)).collect(),
                 other => panic!("{}: {name} is {other:?}", path.display()),

@@ -47,8 +47,10 @@ pub fn inputs(batch: &BTreeMap<String, Array>, images: &BTreeMap<String, Array>,
     let ids = &batch["input_ids"];
     let (b, t) = (ids.shape[0], ids.shape[1]);
     let regions = images["feats"].shape[1];
-    let text: Vec<i64> =
-        (0..b).flat_map(|i| (0..t).filter(move |j| *j == 0 || *j > regions).map(move |j| i * t + j)).map(|k| ids.values[k] as i64).collect();
+    let text: Vec<i64> = (0..b)
+        .flat_map(|i| (0..t).filter(move |j| *j == 0 || *j > regions).map(move |j| i * t + j))
+        .map(|k| ids.values[k] as i64)
+        .collect();
     let field = |name: &str| batch.get(name).map(Array::i64).unwrap_or_default();
     MaskedInputs {
         features: images["feats"].rows(&image).float(device),

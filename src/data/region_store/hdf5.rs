@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use ::hdf5::datatype::ByteOrder;
+use ::hdf5::types::{FloatSize, TypeDescriptor};
+use ::hdf5::{Dataset, Datatype, File};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use ::hdf5::types::{FloatSize, TypeDescriptor};
-use ::hdf5::datatype::ByteOrder;
-use ::hdf5::{Dataset, Datatype, File};
 use memmap2::Mmap;
 
 use crate::data::error::{DataError, RegionProblem};
@@ -157,7 +157,9 @@ impl TableFile {
             (Some(offset), true, _) => Ok(Place::Half(offset)),
             (Some(offset), _, true) => Ok(Place::Single(offset)),
             (None, true, _) => Ok(Place::LibraryHalf),
-            _ if matches!(element.to_descriptor(), Ok(TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4))) => Ok(Place::Library),
+            _ if matches!(element.to_descriptor(), Ok(TypeDescriptor::Float(FloatSize::U2 | FloatSize::U4))) => {
+                Ok(Place::Library)
+            }
             _ => Err(DataError::region(&self.path, dataset, RegionProblem::ElementType { found: name(&element) })),
         }
     }
@@ -168,7 +170,8 @@ impl TableFile {
 
     fn bytes(&self, dataset: &str, offset: usize, length: usize) -> Result<&[u8], DataError> {
         let range = offset..offset.saturating_add(length);
-        let bytes = self.map.get(range).ok_or_else(|| DataError::region(&self.path, dataset, RegionProblem::CutShort))?;
+        let bytes =
+            self.map.get(range).ok_or_else(|| DataError::region(&self.path, dataset, RegionProblem::CutShort))?;
         #[cfg(unix)]
         let _ = self.map.advise_range(memmap2::Advice::WillNeed, offset, length); // a hint: one request to the disk, not many
         Ok(bytes)

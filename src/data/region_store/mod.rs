@@ -152,7 +152,13 @@ impl RegionStore {
 }
 
 /// An error unless a table's shape is the expected one.
-fn check_shape(path: &Path, dataset: &str, table: Table, found: &[usize], expected: [usize; 2]) -> Result<(), DataError> {
+fn check_shape(
+    path: &Path,
+    dataset: &str,
+    table: Table,
+    found: &[usize],
+    expected: [usize; 2],
+) -> Result<(), DataError> {
     if found == expected {
         return Ok(());
     }

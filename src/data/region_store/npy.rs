@@ -40,7 +40,8 @@ impl NpyTables {
             std::io::ErrorKind::NotFound => problem(RegionProblem::NoFile { key: "data.region_prefix" }),
             _ => problem(RegionProblem::Unreadable(error.to_string())),
         })?;
-        let file = NpyFile::new(bytes.as_slice()).map_err(|error| problem(RegionProblem::Unreadable(error.to_string())))?;
+        let file =
+            NpyFile::new(bytes.as_slice()).map_err(|error| problem(RegionProblem::Unreadable(error.to_string())))?;
         let found: Vec<usize> = file.shape().iter().map(|n| usize::try_from(*n).unwrap_or(usize::MAX)).collect();
         let (element, order) = (file.dtype(), file.order());
         check_shape(&path, "", table, &found, shape)?;

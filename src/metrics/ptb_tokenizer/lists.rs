@@ -5,10 +5,10 @@
 /// Abbreviations whose period belongs to the word; at the end of a sentence a second period is written.
 #[rustfmt::skip]
 const SENTENCE_FINAL: &[&str] = &[
-    "al", "ala", "apr", "ariz", "assn", "assoc", "attys", "aug", "bhd", "bldg", "blvd", "bros", "calif", "co", "colo", "conn", "corp", "cos", "ct", "dak",
+    "al", "ala", "apr", "ariz", "assn", "aug", "bhd", "bldg", "blvd", "bros", "calif", "co", "colo", "conn", "corp", "cos", "ct", "dak",
     "dec", "esq", "est", "etc", "ext", "feb", "fla", "fri", "ga", "inc", "ind", "intl", "jan", "jr", "jul", "jun", "kan", "kans", "ky", "ltd", "mar", "md",
     "mich", "minn", "mo", "mon", "mont", "neb", "nev", "nov", "oct", "okla", "penn", "plc", "ppte", "pptes", "ppty", "pptys", "pte", "ptes", "pty", "ptys",
-    "rd", "rt", "sep", "sept", "seq", "sq", "sr", "sys", "tel", "tenn", "thu", "thurs", "treas", "tue", "tues", "univ", "va", "vt", "wed", "wis", "wisc",
+    "rd", "rt", "sep", "sept", "seq", "sq", "sr", "sys", "tel", "tenn", "thu", "thurs", "tue", "tues", "univ", "va", "vt", "wed", "wis", "wisc",
     "wyo",
 ];
 
@@ -18,10 +18,13 @@ const CAPITALISED: &[&str] = &["ark", "az", "del", "ill", "la", "mass", "miss", 
 /// Abbreviations that cannot end a sentence: their period never ends one.
 #[rustfmt::skip]
 const TITLES: &[&str] = &[
-    "adj", "adm", "adv", "alex", "asst", "atty", "ave", "brig", "capt", "cf", "cie", "cmdr", "col", "comdr", "cpl", "dept", "det", "dr", "drs", "elec", "ens",
+    "adj", "adm", "adv", "alex", "assoc", "asst", "atty", "attys", "ave", "brig", "capt", "cf", "cie", "cmdr", "col", "comdr", "cpl", "dept", "det", "dr", "drs", "elec", "ens",
     "ft", "gen", "gov", "govs", "hon", "insp", "invt", "jos", "lieut", "lt", "maj", "messrs", "mfg", "mlle", "mme", "mr", "mrs", "ms", "msgr", "mt", "mtg",
-    "natl", "pfc", "ph", "pres", "prof", "profs", "pvt", "rep", "reps", "rev", "sen", "sens", "sfc", "sgt", "spc", "st", "ste", "supt", "supts", "vs", "wm",
+    "natl", "pfc", "ph", "pres", "prof", "profs", "pvt", "rep", "reps", "rev", "sen", "sens", "sfc", "sgt", "spc", "st", "ste", "supt", "supts", "treas", "vs", "wm",
 ];
+
+/// Abbreviations that do not count as such in capitals.
+const NOT_IN_CAPITALS: &[&str] = &["mfg", "mtg", "ppte", "pptes", "ppty", "pptys", "pte", "ptes", "pty", "ptys"];
 
 /// Abbreviations only where one space and a digit follow (`no. 5`).
 const BEFORE_DIGIT: &[&str] = &["art", "ca", "fig", "figs", "no", "nos", "op", "pp", "prop"];
@@ -42,7 +45,8 @@ const EXTENSIONS: &[&str] = &[
 ];
 
 /// Words of two tokens, and the length of the first.
-const SPLIT: &[(&str, usize)] = &[("cannot", 3), ("d'ye", 2), ("gimme", 3), ("gonna", 3), ("gotta", 3), ("lemme", 3), ("more'n", 4), ("wanna", 3)];
+const SPLIT: &[(&str, usize)] =
+    &[("cannot", 3), ("d'ye", 2), ("gimme", 3), ("gonna", 3), ("gotta", 3), ("lemme", 3), ("more'n", 4), ("wanna", 3)];
 
 /// Longest entry of any list.
 const LONGEST: usize = 12;
@@ -63,7 +67,9 @@ pub(super) fn abbreviation(word: &[char]) -> Option<Abbreviation> {
     let mut buffer = [0_u8; LONGEST];
     let lower = lower_ascii(word, &mut buffer)?;
     let holds = |list: &[&str]| list.binary_search(&lower).is_ok();
-    if holds(SENTENCE_FINAL) || (word[0].is_ascii_uppercase() && holds(CAPITALISED)) {
+    if holds(NOT_IN_CAPITALS) && word.iter().all(char::is_ascii_uppercase) {
+        None
+    } else if holds(SENTENCE_FINAL) || (word[0].is_ascii_uppercase() && holds(CAPITALISED)) {
         Some(Abbreviation::SentenceFinal)
     } else if holds(TITLES) {
         Some(Abbreviation::Title)
@@ -81,7 +87,9 @@ pub(super) fn starts_sentence(word: &[char], period: bool) -> bool {
     let rest = word.get(1..).unwrap_or_default();
     let one_case = rest.iter().all(char::is_ascii_uppercase) || rest.iter().all(char::is_ascii_lowercase);
     let Some(lower) = lower_ascii(word, &mut buffer) else { return false };
-    capital && one_case && if period { matches!(lower, "mr" | "ms") } else { SENTENCE_STARTERS.binary_search(&lower).is_ok() }
+    capital
+        && one_case
+        && if period { matches!(lower, "mr" | "ms") } else { SENTENCE_STARTERS.binary_search(&lower).is_ok() }
 }
 
 /// Whether `word` is a file name's extension.
@@ -111,7 +119,8 @@ mod tests {
 
     #[test]
     fn lists_are_sorted() {
-        for list in [SENTENCE_FINAL, CAPITALISED, TITLES, BEFORE_DIGIT, SENTENCE_STARTERS, EXTENSIONS] {
+        for list in [SENTENCE_FINAL, CAPITALISED, TITLES, NOT_IN_CAPITALS, BEFORE_DIGIT, SENTENCE_STARTERS, EXTENSIONS]
+        {
             assert!(list.is_sorted());
             assert!(list.iter().all(|entry| entry.len() <= LONGEST));
         }
@@ -123,9 +132,15 @@ mod tests {
         assert_eq!(abbreviation(&chars("ETC")), Some(Abbreviation::SentenceFinal));
         assert_eq!(abbreviation(&chars("mass")), None);
         assert_eq!(abbreviation(&chars("Mass")), Some(Abbreviation::SentenceFinal));
-        for (word, period, expected) in
-            [("THE", false, true), ("A", false, true), ("tHE", false, false), ("THe", false, false), ("Mr", true, true), ("Mr", false, false), ("A", true, false)]
-        {
+        for (word, period, expected) in [
+            ("THE", false, true),
+            ("A", false, true),
+            ("tHE", false, false),
+            ("THe", false, false),
+            ("Mr", true, true),
+            ("Mr", false, false),
+            ("A", true, false),
+        ] {
             assert_eq!(starts_sentence(&chars(word), period), expected, "{word} {period}");
         }
         assert_eq!(split_point(&chars("Cannot")), Some(3));

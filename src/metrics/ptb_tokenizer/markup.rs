@@ -21,7 +21,9 @@ impl Scanner {
             best.offer(end, end, Spelling::Nothing);
         }
         best.plain(self.verbatim_entity(at));
-        for (name, text) in [("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"), ("&mdash;", "--"), ("&ndash;", "--"), ("&md;", "--")] {
+        for (name, text) in
+            [("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"), ("&mdash;", "--"), ("&ndash;", "--"), ("&md;", "--")]
+        {
             if let Some(end) = self.matches(at, name) {
                 best.offer(end, end, Spelling::Fixed(text));
             }
@@ -43,18 +45,21 @@ impl Scanner {
 
     /// `<b>`, `</b>`, `<br/>`, `<a href="x">`, `<!-- -->`, `<a@b.c>`: spaces inside become U+00A0.
     pub(super) fn markup(&self, at: usize, best: &mut Offer) {
-        if self.at(at) != '<' {
-            return;
-        }
         if let Some(end) = self.tag(at) {
             best.offer(end, end, Spelling::Plain);
         }
-        if let Some(end) = self.email(at + 1) {
+        if self.at(at) == '<'
+            && let Some(end) = self.email(at + 1)
+        {
             best.plain(end);
         }
     }
 
-    fn tag(&self, at: usize) -> Option<usize> {
+    /// End of the tag at `at`, if one begins there.
+    pub(super) fn tag(&self, at: usize) -> Option<usize> {
+        if self.at(at) != '<' {
+            return None;
+        }
         let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.');
         let mut i = at + 1;
         if matches!(self.at(i), '!' | '?') {

@@ -10,7 +10,9 @@ impl Scanner {
         loop {
             if self.is_digit(end) {
                 end += 1;
-            } else if matches!(self.at(end), '.' | ',' | ':' | '\u{66b}' | '\u{66c}' | '\u{ad}') && self.is_digit(end + 1) {
+            } else if matches!(self.at(end), '.' | ',' | ':' | '\u{66b}' | '\u{66c}' | '\u{ad}')
+                && self.is_digit(end + 1)
+            {
                 end += 2;
             } else {
                 break;

@@ -24,7 +24,8 @@ impl Scanner {
     /// An apostrophe (or right single quote) that ends at `after`.
     pub(super) fn single_quote(&self, at: usize, after: usize, best: &mut Offer) {
         let straight = self.at(at) == '\'';
-        let opens = straight && self.at(after).is_ascii_alphabetic() && !self.is_end(after + 1) && !self.is_blank(after + 1);
+        let opens =
+            straight && self.at(after).is_ascii_alphabetic() && !self.is_end(after + 1) && !self.is_blank(after + 1);
         best.spelling = Spelling::Fixed("'");
         if straight && self.at(after) == '\'' {
             best.offer(after + 1, after + 1, Spelling::Plain);
@@ -58,7 +59,8 @@ impl Scanner {
             }
         }
         if self.is_digit(after) && self.is_digit(after + 1) {
-            if self.at(after + 2).eq_ignore_ascii_case(&'s') {
+            let decade = ('2'..='9').contains(&self.at(after)) && self.at(after + 1) == '0';
+            if decade && self.at(after + 2).eq_ignore_ascii_case(&'s') {
                 best.plain(after + 3);
             } else if self.is_space(after + 2) {
                 best.offer(after + 2, after + 3, Spelling::Plain);

@@ -69,13 +69,14 @@ impl Scanner {
                 continue;
             }
             let offer = self.longest(at);
+            let end = offer.end.min(self.end);
             if offer.spelling != Spelling::Nothing {
                 if !out.is_empty() {
                     out.push(' ');
                 }
-                push_spelled(&mut out, &self.chars[at..offer.end], offer.spelling);
+                push_spelled(&mut out, &self.chars[at..end], offer.spelling);
             }
-            at = offer.resume;
+            at = offer.resume.max(at + 1);
         }
         out
     }
@@ -137,7 +138,10 @@ impl Scanner {
 
     /// First place from `at` on where `test` fails.
     pub(super) fn skip(&self, at: usize, test: impl Fn(char) -> bool) -> usize {
-        self.chars[at.min(self.chars.len())..].iter().position(|&c| !test(c)).map_or(self.chars.len().max(at), |n| at + n)
+        self.chars[at.min(self.chars.len())..]
+            .iter()
+            .position(|&c| !test(c))
+            .map_or(self.chars.len().max(at), |n| at + n)
     }
 
     /// First place from `at` on that is no letter.
@@ -155,6 +159,7 @@ impl Scanner {
         same.then_some(at + text.len())
     }
 
+    /// Offers every token that begins with the punctuation character at `at`.
     fn punctuation(&self, at: usize, best: &mut Offer) {
         let c = self.at(at);
         if let Some(text) = rewritten(c) {
@@ -179,7 +184,8 @@ impl Scanner {
             '!' | '?' => best.plain(self.skip(at, |x| matches!(x, '!' | '?'))),
             '-' => {
                 let end = self.skip(at, |x| x == '-');
-                best.offer(end, end, if (2..=4).contains(&(end - at)) { Spelling::Fixed("--") } else { Spelling::Plain });
+                let dash = (2..=4).contains(&(end - at));
+                best.offer(end, end, if dash { Spelling::Fixed("--") } else { Spelling::Plain });
                 self.number(at, best);
                 if let Some(end) = self.bracket_name(at) {
                     best.plain(end);
@@ -240,6 +246,7 @@ impl Scanner {
         (side && shape && matches!(self.at(at + 3), 'b' | 'B') && self.at(at + 4) == '-').then_some(at + 5)
     }
 
+    /// `:-)`, `=P`, `>:(` before anything but a letter or digit, and `^_^`.
     fn emoticon(&self, at: usize, best: &mut Offer) {
         let mut eyes = at;
         if matches!(self.at(eyes), '<' | '>') {
@@ -251,7 +258,10 @@ impl Scanner {
                 if mouth > nose && !matches!(self.at(nose), '-' | '\'' | '*' | 'o') {
                     continue;
                 }
-                let known = matches!(self.at(mouth), '(' | ')' | '[' | ']' | '{' | '|' | '\\' | '@' | 'D' | 'd' | 'O' | 'P' | 'p');
+                let known = matches!(
+                    self.at(mouth),
+                    '(' | ')' | '[' | ']' | '{' | '|' | '\\' | '@' | 'D' | 'd' | 'O' | 'P' | 'p'
+                );
                 if known && !self.is_end(mouth + 1) && !self.at(mouth + 1).is_ascii_alphanumeric() {
                     best.offer(mouth + 1, mouth + 2, Spelling::Plain);
                 }

@@ -25,10 +25,18 @@ impl Scanner {
     /// Offers every token that begins with the letter or digit at `at`.
     pub(super) fn word(&self, at: usize, best: &mut Offer) {
         let end = self.letters_and_digits(at);
+        for prefix in ["anti", "pro"] {
+            if self.at(end) == '-' && self.matches(at, prefix) == Some(end) {
+                best.plain(end + 1);
+            }
+        }
         if let Some(length) = split_point(self.slice(at, end)) {
             best.offer(at + length, end, Spelling::Plain);
         }
         best.plain(end);
+        if !self.is_digit(at) && matches!(self.at(end), ' ' | '\0') {
+            return;
+        }
         if self.is_digit(at) {
             self.number(at, best);
             self.file(at, best);
@@ -81,7 +89,8 @@ impl Scanner {
         if self.apostrophe(end).is_some() {
             self.clitic_or_elision(at, end, after, best);
         }
-        if self.ascii_letters(at) == end && last.eq_ignore_ascii_case(&'n') && self.at(after).eq_ignore_ascii_case(&'t') {
+        if self.ascii_letters(at) == end && last.eq_ignore_ascii_case(&'n') && self.at(after).eq_ignore_ascii_case(&'t')
+        {
             if end > at + 1 && !self.at(end - 2).eq_ignore_ascii_case(&'n') {
                 best.offer(end - 1, after + 1, Spelling::Plain);
             } else if end == at + 1 && !self.is_letter(after + 1) {
@@ -89,10 +98,17 @@ impl Scanner {
                 best.offer(after + 1, after + 2, Spelling::Fixed(if typed { "n`t" } else { "n't" }));
             }
         }
-        if letters && end > at + 1 && is_vowel(last, true) && (is_vowel(self.at(after), false) || self.at(after).is_ascii_uppercase()) {
+        if letters
+            && end > at + 1
+            && is_vowel(last, true)
+            && (is_vowel(self.at(after), false) || self.at(after).is_ascii_uppercase())
+        {
             best.plain(tail);
         }
-        if end == at + 1 && tail >= after + 2 && (last == 'n' || (last.is_ascii_uppercase() && !matches!(last, 'I' | 'Y'))) {
+        if end == at + 1
+            && tail >= after + 2
+            && (last == 'n' || (last.is_ascii_uppercase() && !matches!(last, 'I' | 'Y')))
+        {
             best.plain(tail);
         }
     }
@@ -170,7 +186,8 @@ impl Scanner {
         if self.is_end(after + 1) {
             best.offer_again(after, resume(true), after, Spelling::Plain);
         } else {
-            let twice = self.is_space(after) && (self.is_space(after + 1) || self.at(after + 1).is_uppercase());
+            let capital = self.at(after + 1).is_uppercase() || self.tag(after + 1).is_some();
+            let twice = self.is_space(after) && (self.is_space(after + 1) || capital);
             best.offer_again(after, resume(twice), after + 2, Spelling::Plain);
         }
     }
@@ -222,6 +239,11 @@ impl Scanner {
         let mut from = at;
         while self.is_space(from) {
             from += 1;
+        }
+        if from > at
+            && let Some(end) = self.tag(from)
+        {
+            return self.is_space(end).then_some(end + 1);
         }
         let to = self.ascii_letters(from);
         if from == at || !starts_sentence(self.slice(from, to), self.at(to) == '.') {

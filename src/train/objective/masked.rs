@@ -7,9 +7,9 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::model::{Vlp, host_values};
 use crate::model::embeddings::RegionStates;
 use crate::model::layers::Pass;
+use crate::model::{Vlp, host_values};
 
 /// Added to the number of masked words in the denominator.
 const EPSILON: f64 = 1e-5;
@@ -149,9 +149,8 @@ fn masked_mean(losses: Tensor<2>, weights: &[f32], drop_worst: f64) -> Tensor<1>
     let mut weights = weights.to_vec();
     if drop_worst > 0.0 {
         let values = host_values(losses.clone());
-        let mut sums: Vec<(f32, usize)> = (0..batch)
-            .map(|b| ((0..count).map(|p| values[b * count + p] * weights[b * count + p]).sum(), b))
-            .collect();
+        let mut sums: Vec<(f32, usize)> =
+            (0..batch).map(|b| ((0..count).map(|p| values[b * count + p] * weights[b * count + p]).sum(), b)).collect();
         sums.sort_by(|a, b| a.0.total_cmp(&b.0));
         let kept = (batch as f64 * (1.0 - drop_worst)) as usize;
         for (_, sample) in &sums[kept.min(batch)..] {
