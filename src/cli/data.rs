@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::context::{Context, Failure, LayerArgs, config_failure, exit};
+use super::facts::used_splits;
 use super::run::print;
 use crate::config;
 use crate::data::demo_world::{self, Outcome, WorldOptions};
@@ -88,14 +89,8 @@ fn quoted(text: &str) -> String {
 fn verify(args: &VerifyArgs, context: &Context) -> Result<u8, Failure> {
     let experiment = config::load(&args.file, &args.layers.overrides()).map_err(|p| config_failure(&p, context))?;
     let settings = experiment.settings;
-    let mut splits: Vec<String> = Vec::new();
-    let used = settings.data.train_splits.iter().chain([&settings.select.split]).chain(&settings.evaluate.splits);
-    for split in used.filter(|split| !split.is_empty()) {
-        if !splits.contains(split) {
-            splits.push(split.clone());
-        }
-    }
-    let report = verify::verify(&settings.data, &splits).map_err(|error| Failure::new(exit::DATA, error))?;
+    let report =
+        verify::verify(&settings.data, &used_splits(&settings)).map_err(|error| Failure::new(exit::DATA, error))?;
     print(&format!("{report}\n"))?;
     Ok(if report.defects.is_empty() { exit::OK } else { exit::DATA })
 }

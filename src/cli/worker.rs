@@ -53,7 +53,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
         }
         Err(failure) => {
             // The runner quotes the log; under another scheduler stderr is all there is.
-            tracing::error!("{}", failure.report);
+            tracing::error!("{}", failure.report.trim_start_matches("error: "));
             Ok(failure.code)
         }
     }
@@ -213,6 +213,20 @@ impl World<'_> {
         Ok(scores)
     }
 
+    /// Scores of the checkpoint of `epoch` on a split.
+    fn score_checkpoint(
+        &self,
+        epoch: usize,
+        split: &str,
+        data: &Arc<CaptionData>,
+    ) -> Result<BTreeMap<String, f64>, Failure> {
+        let file = self.run.model_file(epoch);
+        let (model, _) = weights::load(self.new_model(), &file, &[]).map_err(|e| Failure::new(exit::TRAIN, e))?;
+        let beams = self.settings.evaluate.beam_size;
+        let name = format!("epoch-{epoch:04}.{split}.beam-{beams}");
+        self.score(&model.valid(), data, beams, &name).map_err(evaluate_failure)
+    }
+
     /// Scores the checkpoints and splits that `[evaluate]` asks for and that have no scores yet.
     fn evaluate(&self, context: &Context) -> Result<(), Failure> {
         let path = self.run.scores_file();
@@ -220,6 +234,7 @@ impl World<'_> {
         let record = RunRecord::read(self.run).map_err(track_failure)?;
         for split in &self.settings.evaluate.splits {
             let data = self.load(std::slice::from_ref(split))?;
+            let mut of_epoch: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
             for choice in &self.settings.evaluate.checkpoints {
                 if scores.get(*choice, split).is_some() {
                     continue;
@@ -228,14 +243,11 @@ impl World<'_> {
                     return Err(Failure { code: exit::RESUMABLE, report: String::new() });
                 }
                 let Some(epoch) = record.epoch_of(*choice) else { continue };
-                let file = self.run.model_file(epoch);
-                let (model, _) =
-                    weights::load(self.new_model(), &file, &[]).map_err(|e| Failure::new(exit::TRAIN, e))?;
-                let name = format!("epoch-{epoch:04}.{split}");
-                let beams = self.settings.evaluate.beam_size;
-                let found = self
-                    .score(&model.valid(), &data, beams, &format!("{name}.beam-{beams}"))
-                    .map_err(evaluate_failure)?;
+                let found = match of_epoch.get(&epoch) {
+                    Some(found) => found.clone(),
+                    None => self.score_checkpoint(epoch, split, &data)?,
+                };
+                of_epoch.insert(epoch, found.clone());
                 let kind = serde_json::to_value(choice).ok().and_then(|v| v.as_str().map(str::to_owned));
                 let kind = kind.unwrap_or_default();
                 for (metric, score) in &found {
@@ -243,7 +255,8 @@ impl World<'_> {
                     self.journal.append(&entry).map_err(track_failure)?;
                 }
                 if !context.quiet {
-                    let cider = found.get("cider").map_or(0.0, |c| c * 100.0);
+                    let (cider, beams) =
+                        (found.get("cider").map_or(0.0, |c| c * 100.0), self.settings.evaluate.beam_size);
                     eprintln!("{split}  {kind} checkpoint (epoch {epoch}), beam {beams}: CIDEr {cider:.1}");
                 }
                 scores.insert(*choice, split, found);
