@@ -12,12 +12,7 @@ use vlp::config::TrainSettings;
 use vlp::model::host_values;
 use vlp::model::layers::Pass;
 use vlp::train::bert_adam::{BertAdam, host_gradients, reference_norm};
-use vlp::train::objective::{MaskedOptions, masked_loss};
-
-/// Cases whose task this objective computes.
-fn masked_case(flags: &serde_json::Value) -> bool {
-    flags["task"].as_str().is_none_or(|task| task != "vqa2")
-}
+use vlp::train::objective::{MaskedOptions, answer_loss, best_answer, masked_loss};
 
 #[test]
 fn losses_outputs_and_gradients() {
@@ -30,9 +25,6 @@ fn losses_outputs_and_gradients() {
         let model = world::model(&device);
         for case in cases(&folder, ".json") {
             let info = json(&folder.join(format!("{case}.json")));
-            if !masked_case(&info["flags"]) {
-                continue;
-            }
             seen += 1;
             let what = |field: &str| format!("{name} {case} {field}");
             let batch = arrays(&folder.join(format!("{case}.in.safetensors")));
@@ -46,35 +38,44 @@ fn losses_outputs_and_gradients() {
                 drop_worst: info["flags"]["drop_worst"].as_f64().unwrap_or(0.0),
             };
 
-            let whole = model.regions(inputs.features.clone(), inputs.positions.clone(), Pass::Evaluate);
-            if inputs.masked_regions.is_empty() {
-                let hidden = model.encode(
-                    inputs.ids.clone(),
-                    inputs.segments.clone(),
-                    &whole,
-                    inputs.bias.clone(),
-                    Pass::Evaluate,
-                );
-                assert_close(
-                    &what("sequence_output"),
-                    &host_values(hidden),
-                    &golden["sequence_output"].values,
-                    2e-5,
-                    0.0,
-                );
+            let mut seen_regions = model.regions(inputs.features.clone(), inputs.positions.clone(), Pass::Evaluate);
+            if !inputs.masked_regions.is_empty() {
+                seen_regions = seen_regions.hide(&inputs.masked_regions);
             }
+            let (ids, segments) = (inputs.ids.clone(), inputs.segments.clone());
+            let hidden = model.encode(ids, segments, &seen_regions, inputs.bias.clone(), Pass::Evaluate);
+            let [size, _, width] = hidden.dims();
+            let first = hidden.clone().slice([0..size, 0..1, 0..width]).reshape([size, width]);
+            assert_close(&what("sequence_output"), &host_values(hidden), &golden["sequence_output"].values, 2e-5, 0.0);
+            let pooled = host_values(model.bert.pooler.forward(first));
+            assert_close(&what("pooled_output"), &pooled, &golden["pooled_output"].values, 2e-5, 0.0);
 
-            let parts = masked_loss(&model, &inputs, options, Pass::Evaluate);
-            if let (Some(logits), Some(expected)) = (parts.logits.clone(), golden.get("masked_logits")) {
-                assert_close(&what("masked_logits"), &host_values(logits), &expected.values, 5e-5, 0.0);
-            }
+            let total = if info["flags"]["task"] == "vqa2" {
+                let scores = batch["answer_scores"].float(&device);
+                let classifier = model.ans_classifier.as_ref().unwrap();
+                let found = answer_loss(&model, classifier, &inputs, scores, Pass::Evaluate);
+                let logits = host_values(found.logits);
+                assert_close(&what("answer_logits"), &logits, &golden["answer_logits"].values, 5e-5, 0.0);
+                let answers = golden["answer_logits"].shape[1];
+                let best: Vec<u64> = logits.chunks(answers).map(|row| best_answer(row) as u64).collect();
+                if let Some(expected) = info["answers"].as_array() {
+                    assert_eq!(best, expected.iter().map(|a| a.as_u64().unwrap()).collect::<Vec<_>>(), "{case}");
+                }
+                found.total
+            } else {
+                let parts = masked_loss(&model, &inputs, options, Pass::Evaluate);
+                if let (Some(logits), Some(expected)) = (parts.logits, golden.get("masked_logits")) {
+                    assert_close(&what("masked_logits"), &host_values(logits), &expected.values, 5e-5, 0.0);
+                }
+                parts.total
+            };
             let loss = info["loss"].as_f64().unwrap();
-            assert_close(&what("loss"), &host_values(parts.total.clone()), &[loss], 1e-9, 1e-5);
+            assert_close(&what("loss"), &host_values(total.clone()), &[loss], 1e-9, 1e-5);
 
             if !info["grad_norms"].as_object().is_some_and(|norms| !norms.is_empty()) {
                 continue;
             }
-            let gradients = host_gradients(&model, &mut parts.total.backward());
+            let gradients = host_gradients(&model, &mut total.backward());
             for (key, norm) in info["grad_norms"].as_object().unwrap() {
                 let ours = gradients.get(key).map(|g| reference_norm(g));
                 match (norm.as_f64(), ours) {

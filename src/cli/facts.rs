@@ -40,6 +40,7 @@ pub fn data_sizes(settings: &Settings, vocabulary: usize) -> DataSizes {
         vocabulary,
         region_feature_size: settings.data.region_feature_size,
         num_region_classes: settings.data.num_region_classes,
+        answers: 0,
     }
 }
 

@@ -75,7 +75,7 @@ pub fn main() -> u8 {
     let cli = Cli::parse();
     let context = Context::new(cli.color, cli.quiet);
     if !matches!(cli.command, Command::Worker(_)) {
-        log_to_stderr();
+        log_to_stderr(&context);
     }
     let result = match &cli.command {
         Command::List(args) => list::execute(args, &context),
@@ -103,7 +103,12 @@ pub fn main() -> u8 {
 }
 
 /// Log lines of the program itself: warnings, or what `RUST_LOG` asks for.
-fn log_to_stderr() {
+fn log_to_stderr(context: &Context) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(context.color)
+        .with_target(false)
+        .init();
 }

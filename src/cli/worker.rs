@@ -42,7 +42,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let run = RunDir::open(&args.run).map_err(track_failure)?;
     let rank = rank_of_environment()?;
-    log_to_file(&run.rank_log(rank))?;
+    log_to_file(&run.rank_log(rank), context)?;
     stop_on_signals();
     let result = work(&run, context);
     match result {
@@ -81,14 +81,18 @@ fn rank_of_environment() -> Result<usize, Failure> {
 }
 
 /// JSON lines into the rank's log (`RUST_LOG` adds detail); warnings on stderr too.
-fn log_to_file(path: &Path) -> Result<(), Failure> {
+fn log_to_file(path: &Path, context: &Context) -> Result<(), Failure> {
     let file = std::fs::File::options().append(true).create(true).open(path).map_err(|e| {
         let help = "check the permissions of the run folder and the free space";
         Failure::new(exit::TRAIN, format!("cannot write the log {}: {e}\n  help: {help}", path.display()))
     })?;
     let filter = || EnvFilter::try_from_default_env();
     let log = tracing_subscriber::fmt::layer().json().with_writer(Arc::new(file));
-    let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    let console = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(context.color)
+        .with_target(false)
+        .without_time();
     tracing_subscriber::registry()
         .with(log.with_filter(filter().unwrap_or_else(|_| "info".into())))
         .with(console.with_filter(filter().unwrap_or_else(|_| "off".into())))

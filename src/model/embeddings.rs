@@ -5,7 +5,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use super::layers::{LayerNorm, Linear, Pass, dropout};
 
@@ -33,6 +33,22 @@ pub struct RegionStates {
     pub places: Tensor<3>,
 }
 
+impl RegionStates {
+    /// Zeroes the embeddings of some regions, which stay visible to attention as in the reference. `hidden` `[B·M]` are
+    /// positions in the sequence, 1 to R.
+    pub fn hide(&self, hidden: &[i64]) -> Self {
+        let [batch, num_regions, _] = self.words.dims();
+        let per_sample = hidden.len() / batch;
+        let mut keep = vec![1f32; batch * num_regions];
+        for (i, place) in hidden.iter().enumerate() {
+            keep[i / per_sample * num_regions + *place as usize - 1] = 0.0;
+        }
+        let keep = TensorData::new(keep, [batch, num_regions, 1]);
+        let keep = Tensor::<3>::from_data(keep, &self.words.device());
+        Self { words: self.words.clone() * keep.clone(), places: self.places.clone() * keep }
+    }
+}
+
 impl Embeddings {
     /// Hidden states of whole sequences.
     ///
@@ -45,9 +61,22 @@ impl Embeddings {
         regions: &RegionStates,
         pass: Pass,
     ) -> Tensor<3> {
+        let from = regions.words.dims()[1] as i64 + 1;
+        let places: Vec<i64> = (from..from + ids.dims()[1] as i64 - 1).collect();
+        self.forward_at(ids, segments, regions, &places, pass)
+    }
+
+    /// As [`Embeddings::forward`], with the positions of the tokens behind the regions given (`[SEP]` first, T − R − 1).
+    pub fn forward_at(
+        &self,
+        ids: Tensor<2, Int>,
+        segments: Tensor<2, Int>,
+        regions: &RegionStates,
+        places: &[i64],
+        pass: Pass,
+    ) -> Tensor<3> {
         let [batch, count] = ids.dims();
-        let [_, num_regions, hidden] = regions.words.dims();
-        let length = count + num_regions;
+        let hidden = regions.words.dims()[2];
         let rows = |table: &Param<Tensor<2>>, ids: Tensor<2, Int>| {
             let [b, n] = ids.dims();
             table.val().select(0, ids.reshape([b * n])).reshape([b, n, hidden])
@@ -58,10 +87,11 @@ impl Embeddings {
             1,
         );
         let table = self.position_embeddings.val();
-        let places = |from: usize, to: usize| {
-            table.clone().slice([from..to]).unsqueeze_dim::<3>(0).expand([batch, to - from, hidden])
+        let at = |places: &[i64]| {
+            let index = Tensor::<1, Int>::from_data(TensorData::from(places), &table.device());
+            table.clone().select(0, index).unsqueeze_dim::<3>(0).expand([batch, places.len(), hidden])
         };
-        let places = Tensor::cat(vec![places(0, 1), regions.places.clone(), places(num_regions + 1, length)], 1);
+        let places = Tensor::cat(vec![at(&[0]), regions.places.clone(), at(places)], 1);
         let segments = rows(&self.token_type_embeddings, segments);
         dropout(self.layer_norm.forward(words + places + segments), self.dropout_prob, pass)
     }

@@ -1,8 +1,8 @@
-//! What is read off the hidden states: masked words, and the pooled vector of the region pretext loss.
+//! What is read off the hidden states: masked words, answers, and the pooled vector of the region pretext loss.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::gelu;
+use burn::tensor::activation::{gelu, relu};
 
 use super::layers::{LayerNorm, Linear};
 
@@ -50,5 +50,21 @@ impl Pooler {
     /// `[B, H]` → `[B, H]`.
     pub fn forward(&self, first: Tensor<2>) -> Tensor<2> {
         self.dense.forward(first).tanh()
+    }
+}
+
+/// The answer head of VQA: `h[CLS] ⊙ h[SEP]` → Linear(H → 2H) → ReLU → Linear(→ answers).
+#[derive(Module, Debug)]
+pub struct AnswerClassifier {
+    /// H → 2H.
+    pub linear_0: Linear,
+    /// 2H → answers.
+    pub linear_2: Linear,
+}
+
+impl AnswerClassifier {
+    /// `first` and `separator` `[B, H]`: hidden states at `[CLS]` and at the `[SEP]` behind the regions. → `[B, answers]`.
+    pub fn forward(&self, first: Tensor<2>, separator: Tensor<2>) -> Tensor<2> {
+        self.linear_2.forward(relu(self.linear_0.forward(first * separator)))
     }
 }

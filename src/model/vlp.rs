@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::embeddings::{Embeddings, RegionStates, VisEmbed, VisPeEmbed};
 use super::encoder::{Attention, Encoder, Intermediate, Layer, ResidualOutput, SelfAttention};
-use super::heads::{Heads, Pooler, Predictions, Transform};
+use super::heads::{AnswerClassifier, Heads, Pooler, Predictions, Transform};
 use super::init::Initializer;
 use super::layers::{LayerNorm, Linear, Pass};
 use crate::config::ModelSettings;
@@ -35,6 +35,8 @@ pub struct Vlp {
     pub vis_embed: VisEmbed,
     /// Box geometry and class scores in place of positions.
     pub vis_pe_embed: VisPeEmbed,
+    /// Answers; absent where the model answers no questions.
+    pub ans_classifier: Option<AnswerClassifier>,
 }
 
 /// Sizes that come from the data rather than from `[model]`.
@@ -46,6 +48,8 @@ pub struct DataSizes {
     pub region_feature_size: usize,
     /// Detector classes; the region position vector has 6 more numbers.
     pub num_region_classes: usize,
+    /// Answers of the VQA head; 0 for a model without one.
+    pub answers: usize,
 }
 
 impl Vlp {
@@ -120,6 +124,10 @@ impl Vlp {
                 linear_0: visual("vis_pe_embed.0", hidden, 6 + sizes.num_region_classes),
                 dropout_prob: settings.hidden_dropout_prob,
             },
+            ans_classifier: (sizes.answers > 0).then(|| AnswerClassifier {
+                linear_0: visual("ans_classifier.0", 2 * hidden, hidden),
+                linear_2: visual("ans_classifier.2", sizes.answers, 2 * hidden),
+            }),
         }
     }
 
@@ -240,7 +248,11 @@ pub fn parameter_count(settings: &ModelSettings, sizes: DataSizes) -> u64 {
     let layer = 4 * linear(h, h) + 2 * h + linear(i, h) + linear(h, i) + 2 * h;
     let heads = linear(h, h) + (linear(h, h) + 2 * h + v);
     let visual = linear(f, f) + linear(h, f) + linear(h, 6 + c);
-    tables + settings.num_hidden_layers as u64 * layer + heads + visual
+    let answers = match sizes.answers as u64 {
+        0 => 0,
+        answers => linear(2 * h, h) + linear(answers, 2 * h),
+    };
+    tables + settings.num_hidden_layers as u64 * layer + heads + visual + answers
 }
 
 #[cfg(test)]
@@ -256,7 +268,7 @@ mod tests {
             max_position_embeddings: 20,
             ..ModelSettings::default()
         };
-        (settings, DataSizes { vocabulary: 11, region_feature_size: 5, num_region_classes: 3 })
+        (settings, DataSizes { vocabulary: 11, region_feature_size: 5, num_region_classes: 3, answers: 4 })
     }
 
     #[test]
@@ -264,7 +276,7 @@ mod tests {
         let (settings, sizes) = tiny();
         let parameters = Vlp::new(&settings, sizes, 1, &Device::flex()).parameters();
         let names: Vec<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names.len(), 5 + 2 * 16 + 2 + 5 + 6);
+        assert_eq!(names.len(), 5 + 2 * 16 + 2 + 5 + 6 + 4);
         for expected in [
             "bert.embeddings.word_embeddings.weight",
             "bert.embeddings.token_type_embeddings.weight",
@@ -279,6 +291,7 @@ mod tests {
             "vis_embed.0.weight",
             "vis_embed.2.bias",
             "vis_pe_embed.0.weight",
+            "ans_classifier.2.weight",
         ] {
             assert!(names.contains(&expected), "{expected} not in {names:?}");
         }

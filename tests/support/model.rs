@@ -33,7 +33,9 @@ pub fn model(device: &Device) -> Vlp {
         attention_probs_dropout_prob: c["attention_probs_dropout_prob"].as_f64().unwrap(),
         ..ModelSettings::default()
     };
-    let sizes = DataSizes { vocabulary: size("vocab_size"), region_feature_size: 2048, num_region_classes: 1601 };
+    let answers = json(&root.join("config.json"))["num_answers"].as_u64().unwrap() as usize;
+    let sizes =
+        DataSizes { vocabulary: size("vocab_size"), region_feature_size: 2048, num_region_classes: 1601, answers };
     let model = Vlp::new(&settings, sizes, 0, device);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");

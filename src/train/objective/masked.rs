@@ -61,16 +61,12 @@ pub struct LossParts {
 
 /// Loss of a batch. The last block is computed at the positions that are read only.
 pub fn masked_loss(model: &Vlp, inputs: &MaskedInputs, options: MaskedOptions, pass: Pass) -> LossParts {
-    let [batch, num_regions, _] = inputs.features.dims();
+    let [batch, _, _] = inputs.features.dims();
     let device = inputs.features.device();
     let words_per_sample = inputs.masked_positions.len() / batch;
     let regions_per_sample = inputs.masked_regions.len() / batch;
     let embedded = model.regions(inputs.features.clone(), inputs.positions.clone(), pass);
-    let seen = if regions_per_sample == 0 {
-        embedded.clone()
-    } else {
-        hide_regions(&embedded, &inputs.masked_regions, num_regions)
-    };
+    let seen = if regions_per_sample == 0 { embedded.clone() } else { embedded.hide(&inputs.masked_regions) };
     let x = model.bert.embeddings.forward(inputs.ids.clone(), inputs.segments.clone(), &seen, pass);
 
     // Rows that are read: the masked words, and [CLS] for the pooled vector.
@@ -105,19 +101,6 @@ pub fn masked_loss(model: &Vlp, inputs: &MaskedInputs, options: MaskedOptions, p
         Some(regions) => words.clone() + regions.clone(),
     };
     LossParts { total, words, regions, logits }
-}
-
-/// Zeroes the embeddings of the masked regions; they stay visible to attention.
-fn hide_regions(regions: &RegionStates, masked: &[i64], num_regions: usize) -> RegionStates {
-    let [batch, _, _] = regions.words.dims();
-    let per_sample = masked.len() / batch;
-    let mut keep = vec![1f32; batch * num_regions];
-    for (i, place) in masked.iter().enumerate() {
-        keep[i / per_sample * num_regions + *place as usize - 1] = 0.0;
-    }
-    let keep = TensorData::new(keep, [batch, num_regions, 1]);
-    let keep = Tensor::<3>::from_data(keep, &regions.words.device());
-    RegionStates { words: regions.words.clone() * keep.clone(), places: regions.places.clone() * keep }
 }
 
 /// Loss of each masked word, `[B, P]`: cross entropy, or the divergence KL(smoothed ‖ model) when `smoothing` > 0.
@@ -164,7 +147,7 @@ fn masked_mean(losses: Tensor<2>, weights: &[f32], drop_worst: f64) -> Tensor<1>
 
 /// Matches each masked region's place (its position embedding plus the pooled vector) with the features of the masked
 /// regions of the same image: mean cross entropy of the diagonal.
-fn region_loss(regions: &RegionStates, pooled: Tensor<2>, masked: &[i64]) -> Tensor<1> {
+pub(super) fn region_loss(regions: &RegionStates, pooled: Tensor<2>, masked: &[i64]) -> Tensor<1> {
     let [batch, num_regions, hidden] = regions.words.dims();
     let count = masked.len() / batch;
     let rows: Vec<i64> =

@@ -1,0 +1,158 @@
+//! Twenty steps on fixed batches, and self-critical training with given samples, equal those of the reference.
+
+#[path = "support/mod.rs"]
+mod support;
+#[path = "support/model.rs"]
+mod world;
+
+use support::{Array, arrays, assert_close, cases, golden_dir, json};
+use vlp::config::TrainSettings;
+use vlp::decode::Prompt;
+use vlp::metrics::cider::{self_critical, until_padding};
+use vlp::model::host_values;
+use vlp::model::layers::Pass;
+use vlp::train::bert_adam::{BertAdam, host_gradients, reference_norm};
+use vlp::train::objective::{MaskedOptions, SampledInputs, draw_log_probs, masked_loss, reward_loss};
+
+#[test]
+fn training_curves() {
+    let root = golden_dir();
+    let folder = root.join("train_curve");
+    let images = world::images(&root);
+    for case in cases(&folder, ".json") {
+        let info = json(&folder.join(format!("{case}.json")));
+        let settings = TrainSettings {
+            learning_rate: info["lr"].as_f64().unwrap(),
+            warmup_proportion: info["warmup"].as_f64().unwrap(),
+            ..TrainSettings::default()
+        };
+        let batches: Vec<_> = info["batches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|b| {
+                arrays(&folder.join(format!(
+                    "{}.safetensors",
+                    b["file"].as_str().or(b.as_str()).unwrap().trim_end_matches(".safetensors")
+                )))
+            })
+            .collect();
+        for (name, device) in world::devices() {
+            let device = device.autodiff();
+            let mut model = world::model(&device);
+            let mut adam = BertAdam::new(&settings, info["t_total"].as_u64().unwrap());
+            let losses = info["losses"].as_array().unwrap();
+            for (step, expected) in losses.iter().enumerate() {
+                let flags = |key: &str| {
+                    let of = &info["batches"][step % batches.len()]["flags"][key];
+                    if of.is_null() { &info["flags"][key] } else { of }
+                };
+                let mut inputs = world::inputs(&batches[step % batches.len()], &images, &device);
+                if flags("mask_regions") != true {
+                    inputs.masked_regions.clear();
+                }
+                let options = MaskedOptions {
+                    label_smoothing: flags("smoothing").as_f64().unwrap_or(0.0),
+                    drop_worst: flags("drop_worst").as_f64().unwrap_or(0.0),
+                };
+                let loss = masked_loss(&model, &inputs, options, Pass::Evaluate).total;
+                // Rounding grows over the steps: 1e-5 at the first, 1e-3 at the last.
+                let relative = 1e-5 * 100f64.powf(step as f64 / (losses.len() - 1) as f64);
+                let what = format!("{name} {case} step {step}");
+                assert_close(&what, &host_values(loss.clone()), &[expected.as_f64().unwrap()], 0.0, relative);
+                let gradients = host_gradients(&model, &mut loss.backward());
+                model = adam.step(model, gradients).0;
+            }
+            for parameter in model.parameters() {
+                let ours: Vec<f32> = parameter.data.try_into_vec().unwrap();
+                let golden = &info["final"][&parameter.name];
+                if golden.is_null() || parameter.name.ends_with("key.bias") {
+                    continue;
+                }
+                let of = |key: &str, i: usize| golden.get(key).or(golden.get(i)).unwrap().as_f64().unwrap();
+                let norm = ours.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+                let what = format!("{name} {case} {}", parameter.name);
+                assert!(
+                    (norm - of("norm", 2)).abs() <= 1e-3 * norm,
+                    "{what}: norm {norm} instead of {}",
+                    of("norm", 2)
+                );
+            }
+        }
+    }
+}
+
+fn words(array: &Array) -> Vec<u32> {
+    array.values.iter().map(|v| *v as u32).collect()
+}
+
+#[test]
+fn self_critical_training() {
+    let root = golden_dir();
+    let info = json(&root.join("scst/scst.json"));
+    let config = json(&root.join("config.json"));
+    let golden = arrays(&root.join("scst/scst.safetensors"));
+    let images = world::images(&root);
+    let id = |key: &str| config[key].as_u64().unwrap() as u32;
+    let prompt = Prompt { cls: id("cls_id"), sep: id("sep_id"), mask: id("mask_id"), pad: id("pad_id") };
+    let rows = |name: &str| {
+        let width = golden[name].shape[1];
+        let words = words(&golden[name]);
+        words.chunks(width).map(<[u32]>::to_vec).collect::<Vec<_>>()
+    };
+
+    let cut = |name: &str| rows(name).iter().map(|row| until_padding(row, 0).to_vec()).collect::<Vec<_>>();
+    let found = self_critical(&cut("sampled_cut"), &cut("greedy_cut"), &cut("gt_ids"), 0);
+    for (ours, expected) in found.reward.iter().zip(&golden["reward"].values) {
+        assert!((ours - expected).abs() <= 1e-9, "reward {ours} instead of {expected}");
+    }
+
+    for (name, device) in world::devices() {
+        let device = device.autodiff();
+        let model = world::model(&device);
+        let image = golden["image"].i64();
+        let mask = golden["input_mask"].f32();
+        let segments = golden["segment_ids"].i64();
+        let draws = words(&golden["draws"]);
+        let inputs = SampledInputs {
+            features: images["feats"].rows(&image).float(&device),
+            positions: images["vis_pe"].rows(&image).float(&device),
+            draws: &draws,
+            segments: &segments,
+            mask: &mask,
+        };
+        let log_probs = draw_log_probs(&model, prompt, &inputs, Pass::Evaluate);
+        assert_close(
+            &format!("{name} log-probabilities"),
+            &host_values(log_probs.clone()),
+            &golden["draw_logprobs"].values,
+            5e-5,
+            0.0,
+        );
+        let loss = reward_loss(log_probs, &words(&golden["sampled_cut"]), &golden["reward"].values);
+        assert_close(&format!("{name} loss"), &host_values(loss.clone()), &[info["loss"].as_f64().unwrap()], 1e-5, 0.0);
+        let gradients = host_gradients(&model, &mut loss.backward());
+        for (key, norm) in info["grad_norms"].as_object().unwrap() {
+            match (norm.as_f64(), gradients.get(key).map(|g| reference_norm(g))) {
+                (None, ours) => assert_eq!(ours, None, "{name} {key}"),
+                (Some(_), None) => panic!("{name} {key}: no gradient"),
+                (Some(norm), Some(ours)) if key.ends_with("key.bias") => {
+                    assert!(ours.abs() < 1e-5 && norm.abs() < 1e-5)
+                }
+                (Some(norm), Some(ours)) => {
+                    assert!((ours - norm).abs() <= 1e-4 * norm + 1e-9, "{name} {key}: norm {ours} instead of {norm}");
+                }
+            }
+        }
+        for (key, expected) in golden.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v))) {
+            let (absolute, relative) = if key.ends_with("key.bias") { (1e-6, 0.0) } else { (1e-5, 1e-4) };
+            assert_close(
+                &format!("{name} {key}"),
+                &gradients[key][..expected.values.len()],
+                &expected.values,
+                absolute,
+                relative,
+            );
+        }
+    }
+}
