@@ -9,6 +9,8 @@ pub mod config;
 
 pub mod data;
 
+pub mod formats;
+
 pub mod model;
 
 pub mod decode;

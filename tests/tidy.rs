@@ -18,10 +18,11 @@ use source::{Source, find_word};
 const ARROWS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("metrics", &[]),
+    ("formats", &[]),
     ("distributed", &[]),
     ("track", &["config"]),
     ("data", &["config"]),
-    ("model", &["config"]),
+    ("model", &["config", "formats"]),
     ("decode", &["model"]),
     ("train", &["config", "data", "model", "decode", "metrics", "distributed", "track"]),
     ("evaluate", &["config", "data", "model", "decode", "metrics", "track"]),

@@ -25,7 +25,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let overrides = args.layers.overrides();
     let settings = |file: &Path| {
         let experiment = config::load(file, &overrides).map_err(|p| config_failure(&p, context))?;
-        Ok(config::flatten(&experiment.settings))
+        Ok::<_, Failure>(config::flatten(&experiment.settings))
     };
     let (left, right) = (settings(&args.left)?, settings(&args.right)?);
     let cell = |value: Option<&Value>| value.map_or_else(|| "-".to_string(), config::toml_text);

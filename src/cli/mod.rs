@@ -2,6 +2,7 @@
 
 mod check;
 mod context;
+mod convert;
 mod data;
 mod diff;
 mod explain;
@@ -11,6 +12,7 @@ mod logs;
 mod plan;
 mod run;
 mod schema;
+mod score;
 mod show;
 mod status;
 mod table;
@@ -60,6 +62,10 @@ enum Command {
     Table(table::Args),
     /// Make the demo world; verify data on disk.
     Data(data::Args),
+    /// Score a predictions file alone, as the COCO and VQA tools do.
+    Score(score::Args),
+    /// Rewrite a checkpoint as safetensors.
+    Convert(convert::Args),
     /// Print the completion script of a shell.
     Completions {
         /// Shell.
@@ -90,6 +96,8 @@ pub fn main() -> u8 {
         Command::Logs(args) => logs::execute(args, &context),
         Command::Table(args) => table::execute(args, &context),
         Command::Data(args) => data::execute(args, &context),
+        Command::Score(args) => score::execute(args, &context),
+        Command::Convert(args) => convert::execute(args, &context),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "vlp", &mut std::io::stdout());
             Ok(exit::OK)

@@ -22,7 +22,8 @@ use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
 use crate::distributed::Single;
 use crate::evaluate::{CaptionTask, EvaluateError, save_predictions, score_predictions};
-use crate::model::{Vlp, device, weights};
+use crate::model::weights::{self, LoadOptions, WeightsError};
+use crate::model::{Vlp, device};
 use crate::track::{Entry, Journal, Lock, RunDir, RunRecord, Scores};
 use crate::train::TrainError;
 use crate::train::engine::Training;
@@ -144,16 +145,32 @@ impl World<'_> {
     /// Initial weights: random, and where there is a parent, its checkpoint's.
     fn initial_model(&self, lock: &Lock) -> Result<Vlp, Failure> {
         let model = self.new_model();
-        let Some(parent) = &lock.parent else { return Ok(model) };
-        let (model, report) = weights::load(model, &parent.checkpoint, &self.settings.init.allow_missing)
-            .map_err(|e| Failure::new(exit::CONFIG, e))?;
+        let Some(parent) = &lock.parent else { return self.with_fc7(model) };
+        // The reference reads the transform of task 3 out of files that have several.
+        let mut options = LoadOptions { allow_missing: &self.settings.init.allow_missing, task_idx: Some(3) };
+        let mut allowed = options.allow_missing.to_vec();
+        if !self.settings.init.fc7_weight.is_empty() {
+            allowed.push("vis_embed.0.*".to_owned());
+        }
+        options.allow_missing = &allowed;
+        let (model, report) = weights::load(model, &parent.checkpoint, options).map_err(init_failure)?;
         tracing::info!(
             checkpoint = %parent.checkpoint.display(),
             missing = report.missing.join(", "),
             unexpected = report.unexpected.join(", "),
+            changes = report.changes.join("; "),
             "initial weights"
         );
-        Ok(model)
+        self.with_fc7(model)
+    }
+
+    /// With the detector's fc7 layer, where `[init]` names one.
+    fn with_fc7(&self, model: Vlp) -> Result<Vlp, Failure> {
+        let init = &self.settings.init;
+        if init.fc7_weight.is_empty() {
+            return Ok(model);
+        }
+        weights::load_fc7(model, Path::new(&init.fc7_weight), Path::new(&init.fc7_bias)).map_err(init_failure)
     }
 
     fn load(&self, splits: &[String]) -> Result<Arc<CaptionData>, Failure> {
@@ -225,7 +242,8 @@ impl World<'_> {
         data: &Arc<CaptionData>,
     ) -> Result<BTreeMap<String, f64>, Failure> {
         let file = self.run.model_file(epoch);
-        let (model, _) = weights::load(self.new_model(), &file, &[]).map_err(|e| Failure::new(exit::TRAIN, e))?;
+        let (model, _) =
+            weights::load(self.new_model(), &file, LoadOptions::default()).map_err(|e| Failure::new(exit::TRAIN, e))?;
         let beams = self.settings.evaluate.beam_size;
         let name = format!("epoch-{epoch:04}.{split}.beam-{beams}");
         self.score(&model.valid(), data, beams, &name).map_err(evaluate_failure)
@@ -269,6 +287,10 @@ impl World<'_> {
         }
         self.journal.sync().map_err(track_failure)
     }
+}
+
+fn init_failure(error: WeightsError) -> Failure {
+    Failure::new(exit::CONFIG, error)
 }
 
 fn data_failure(error: crate::data::DataError) -> Failure {

@@ -22,7 +22,7 @@ use super::validate::{Checker, join};
 const PREFIX: &str = "VLP_";
 
 /// Variables with that prefix that are no options.
-const OTHER_VARIABLES: [&str; 1] = ["VLP_GOLDEN_DIR"];
+const OTHER_VARIABLES: [&str; 3] = ["VLP_GOLDEN_DIR", "VLP_METEOR_DIR", "VLP_SPICE_DIR"];
 
 /// Where a layer comes from.
 #[derive(Debug, Clone)]

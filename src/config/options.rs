@@ -241,6 +241,13 @@ pub struct InitSettings {
     pub checkpoint: CheckpointChoice,
     /// Patterns (`*` matches anything) of weights that may be missing from the checkpoint and are then drawn at random.
     pub allow_missing: Vec<String>,
+    /// Pickled numpy array with the weight of the detector's fc7 layer, for the first linear map over the region features
+    /// when training starts from a text-only checkpoint; empty for none.
+    #[schemars(extend("x-path" = "file"))]
+    pub fc7_weight: String,
+    /// Pickled numpy array with the bias of the detector's fc7 layer; given together with `fc7_weight`.
+    #[schemars(extend("x-path" = "file"))]
+    pub fc7_bias: String,
 }
 
 /// What is minimised.

@@ -15,6 +15,7 @@ use super::resolve::Merge;
 pub(crate) fn check(settings: &Settings, merge: &Merge<'_>, rejected: &BTreeSet<String>) -> Vec<Problem> {
     let mut rules = Rules { settings, merge, rejected, problems: Vec::new() };
     rules.experiment();
+    rules.init();
     rules.data();
     rules.model();
     rules.objective();
@@ -73,6 +74,15 @@ impl Rules<'_> {
                 message,
                 "name an upstream experiment or a checkpoint, or leave it empty",
             );
+        }
+    }
+
+    fn init(&mut self) {
+        let init = &self.settings.init;
+        if init.fc7_weight.is_empty() != init.fc7_bias.is_empty() {
+            let keys = [("init.fc7_weight", "both are needed"), ("init.fc7_bias", "")];
+            let message = "only one of `init.fc7_weight` and `init.fc7_bias` is given".into();
+            self.error(&keys, message, "give both files, or neither");
         }
     }
 

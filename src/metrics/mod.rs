@@ -27,6 +27,8 @@ pub mod cider;
 pub mod ngram;
 pub mod ptb_tokenizer;
 pub mod rouge;
+pub mod spice;
+pub mod vqa;
 
 use std::collections::BTreeMap;
 

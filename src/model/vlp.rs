@@ -184,15 +184,12 @@ impl Vlp {
     }
 
     /// Replaces parameters: `change(name, shape, current)` returns the new values, or `None` to keep the parameter.
-    pub fn replace(
-        self,
-        change: &mut dyn FnMut(&str, &[usize], &dyn Fn() -> TensorData) -> Option<TensorData>,
-    ) -> Self {
-        struct Replace<'a> {
+    pub fn replace(self, change: &mut Change) -> Self {
+        struct Replace<'a, 'b> {
             path: Vec<String>,
-            change: &'a mut dyn FnMut(&str, &[usize], &dyn Fn() -> TensorData) -> Option<TensorData>,
+            change: &'a mut Change<'b>,
         }
-        impl ModuleMapper for Replace<'_> {
+        impl ModuleMapper for Replace<'_, '_> {
             fn enter_module(&mut self, name: &str, _: &str) {
                 self.path.push(name.to_owned());
             }
@@ -221,6 +218,9 @@ impl Vlp {
         self.map(&mut replace)
     }
 }
+
+/// Takes a parameter's name, its shape and a way to its values; gives new values, or `None` to keep it.
+pub type Change<'a> = dyn FnMut(&str, &[usize], &dyn Fn() -> TensorData) -> Option<TensorData> + 'a;
 
 /// One parameter's name, shape and values (f32).
 #[derive(Debug)]

@@ -1,16 +1,17 @@
-//! Parameters to and from safetensors files under the names of the published checkpoints.
+//! Parameters from and to checkpoint files, under the names of the published checkpoints.
 //!
-//! Files are whole or absent: written to a temporary name, synced, renamed. Reading names every tensor that does not fit.
-//! PyTorch's own pickle containers are not read here.
+//! Written are safetensors files, whole or absent: to a temporary name, synced, renamed. Read is whatever `formats` opens;
+//! every tensor that does not fit is named.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 
 use super::vlp::Vlp;
+use crate::formats::{self, AdaptError, Change, FormatError, NamedTensor, StateDict, Target};
 
 /// Stored twice by the reference: the output matrix is the word embedding.
 const TIED: (&str, &str) = ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight");
@@ -18,49 +19,39 @@ const TIED: (&str, &str) = ("cls.predictions.decoder.weight", "bert.embeddings.w
 /// What can go wrong with a weight file.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file cannot be opened or mapped.
-    #[error("cannot read the checkpoint {path}: {source}\n  help: check the path and its permissions")]
-    Read {
-        /// File.
-        path: PathBuf,
-        /// Cause.
-        source: std::io::Error,
-    },
+    /// The file cannot be read, or is no checkpoint.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// An old checkpoint that no rule makes fit.
+    #[error(transparent)]
+    Adapt(#[from] AdaptError),
     /// The file cannot be written.
-    #[error("cannot write {path}: {source}\n  help: check the free space and the permissions of the folder")]
+    #[error("cannot write {}: {source}\n  help: check the free space and the permissions of the folder", path.display())]
     Write {
         /// File.
         path: PathBuf,
         /// Cause.
         source: std::io::Error,
     },
-    /// Not a safetensors file, or a damaged one.
+    /// A tensor's shape does not fit the model.
     #[error(
-        "{path} is not a complete safetensors file: {reason}\n  help: use an earlier checkpoint, or copy the file again"
-    )]
-    Format {
-        /// File.
-        path: PathBuf,
-        /// What the parser found.
-        reason: String,
-    },
-    /// A tensor's shape or type does not fit the model.
-    #[error(
-        "{path}: tensor `{name}` is {found}, the model expects {expected}\n  help: `[model]` and the vocabulary must be those the checkpoint was trained with"
+        "{}: tensor `{name}` has the shape {found}, the model expects {expected}\n  help: `[model]` and the vocabulary must be those the checkpoint was trained with",
+        path.display()
     )]
     Mismatch {
         /// File.
         path: PathBuf,
         /// Tensor.
         name: String,
-        /// dtype and shape in the file.
+        /// Shape in the file.
         found: String,
-        /// dtype and shape of the parameter.
+        /// Shape of the parameter.
         expected: String,
     },
     /// Parameters that the file does not have.
     #[error(
-        "{path} has no weights for {}\n  help: if they are meant to start from random values, list them in `init.allow_missing`",
+        "{} has no weights for {}\n  help: if they are meant to start from random values, list them in `init.allow_missing`",
+        path.display(),
         names.join(", ")
     )]
     Missing {
@@ -78,6 +69,8 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// Tensors of the file that the model does not have.
     pub unexpected: Vec<String>,
+    /// What was changed to make an old checkpoint fit.
+    pub changes: Vec<String>,
 }
 
 /// Writes all parameters, the tied matrix under both of its names, to `path`.
@@ -99,7 +92,7 @@ pub fn save_tensors<'a>(
     let views: Vec<(&str, TensorView)> = tensors
         .map(|(name, shape, bytes)| {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes)
-                .map_err(|e| WeightsError::Format { path: path.to_owned(), reason: e.to_string() })?;
+                .map_err(|e| WeightsError::Write { path: path.to_owned(), source: std::io::Error::other(e) })?;
             Ok((name, view))
         })
         .collect::<Result<_, WeightsError>>()?;
@@ -110,32 +103,54 @@ pub fn save_tensors<'a>(
     std::fs::rename(&partial, path).map_err(write)
 }
 
-/// Reads parameters from `path` into `model`.
+/// How a checkpoint may differ from the model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LoadOptions<'a> {
+    /// Patterns (`*` matches anything) of parameters that the file may lack; they keep their initial values.
+    pub allow_missing: &'a [String],
+    /// Which of a file's several transforms of the masked-word head is taken (the reference: 3 for captioning, 0 for VQA).
+    pub task_idx: Option<usize>,
+}
+
+/// Reads parameters from `path` into `model`: PyTorch's two containers or safetensors, under the names of the published
+/// checkpoints. Old files are made to fit by the rules of [`mod@crate::formats::adapt`].
 ///
 /// # Errors
-/// A parameter that the file lacks is an error unless one of `allow_missing` (`*` matches anything) matches its name;
-/// so is a tensor of another shape.
-pub fn load(model: Vlp, path: &Path, allow_missing: &[String]) -> Result<(Vlp, LoadReport), WeightsError> {
-    let map = map_file(path)?;
-    let file = parse(&map, path)?;
+/// A file that is no checkpoint; a parameter that it lacks and that `options` does not allow to miss; a tensor of another
+/// shape.
+pub fn load(model: Vlp, path: &Path, options: LoadOptions) -> Result<(Vlp, LoadReport), WeightsError> {
+    let file = formats::open(path)?;
+    let mut sources: BTreeMap<String, &str> =
+        file.tensors().map(|(name, _)| (formats::adapt::current_name(name), name)).collect();
+    let tied = sources.remove(TIED.0);
+    if let (None, Some(tied)) = (sources.get(TIED.1), tied) {
+        sources.insert(TIED.1.to_owned(), tied);
+    }
+    let tables = &model.bert.embeddings;
+    let target = Target {
+        hidden_size: tables.word_embeddings.val().dims()[1],
+        max_position_embeddings: tables.position_embeddings.val().dims()[0],
+        type_vocab_size: tables.token_type_embeddings.val().dims()[0],
+        transforms: 1,
+        task_idx: options.task_idx,
+    };
     let mut report = LoadReport::default();
     let mut failure = None;
-    let mut used = vec![TIED.0.to_owned()];
     let model = model.replace(&mut |name, shape, _| {
-        let Ok(view) = file.tensor(name) else {
+        let Some(source) = sources.remove(name) else {
             report.missing.push(name.to_owned());
             return None;
         };
-        used.push(name.to_owned());
-        match values(&view, shape) {
-            Some(values) => Some(TensorData::new(values, shape.to_vec())),
-            None => {
-                failure.get_or_insert_with(|| WeightsError::Mismatch {
-                    path: path.to_owned(),
-                    name: name.to_owned(),
-                    found: format!("{:?} {:?}", view.dtype(), view.shape()),
-                    expected: format!("F32 {shape:?}"),
-                });
+        if failure.is_some() {
+            return None;
+        }
+        match read_adapted(&file, name, source, shape, &target) {
+            Ok((values, changes)) => {
+                report.changes.extend(changes.iter().map(ToString::to_string));
+                Some(TensorData::new(values, shape.to_vec()))
+            }
+            Err(error) => {
+                failure = Some(error);
                 None
             }
         }
@@ -143,51 +158,100 @@ pub fn load(model: Vlp, path: &Path, allow_missing: &[String]) -> Result<(Vlp, L
     if let Some(failure) = failure {
         return Err(failure);
     }
-    let unlisted: Vec<String> =
-        report.missing.iter().filter(|name| !allow_missing.iter().any(|p| matches(p, name))).cloned().collect();
+    let allowed = |name: &&String| options.allow_missing.iter().any(|p| matches(p, name));
+    let unlisted: Vec<String> = report.missing.iter().filter(|name| !allowed(name)).cloned().collect();
     if !unlisted.is_empty() {
         return Err(WeightsError::Missing { path: path.to_owned(), names: unlisted });
     }
-    report.unexpected = file.names().into_iter().filter(|n| !used.iter().any(|u| u == n)).map(str::to_owned).collect();
-    report.unexpected.sort();
+    report.unexpected = sources.into_values().map(str::to_owned).collect();
     Ok((model, report))
+}
+
+/// The values of the parameter `name`, which is called `source` in the file, and what was changed to make it fit.
+fn read_adapted(
+    file: &StateDict,
+    name: &str,
+    source: &str,
+    shape: &[usize],
+    target: &Target,
+) -> Result<(Vec<f32>, Vec<Change>), WeightsError> {
+    let found = file.get(source).map(|info| info.shape.clone()).unwrap_or_default();
+    let tensor = NamedTensor { name: name.to_owned(), shape: found.clone(), values: file.read_f32(source)? };
+    let (tensor, changes) = formats::adapt_tensor(tensor, target)?;
+    if tensor.shape != shape {
+        return Err(WeightsError::Mismatch {
+            path: file.path().to_owned(),
+            name: source.to_owned(),
+            found: format!("{found:?}"),
+            expected: format!("{shape:?}"),
+        });
+    }
+    Ok((tensor.values, changes))
+}
+
+/// Puts the detector's fc7 layer (pickled numpy arrays) into the first linear map over the region features.
+///
+/// # Errors
+/// A file that is no such array; an array of another shape.
+pub fn load_fc7(model: Vlp, weight: &Path, bias: &Path) -> Result<Vlp, WeightsError> {
+    let arrays = [("vis_embed.0.weight", weight), ("vis_embed.0.bias", bias)]
+        .map(|(name, path)| formats::pickled_array(path).map(|array| (name, path, array)));
+    let mut found = BTreeMap::new();
+    for array in arrays {
+        let (name, path, array) = array?;
+        found.insert(name, (path, array));
+    }
+    let mut failure = None;
+    let model = model.replace(&mut |name, shape, _| {
+        let (path, array) = found.remove(name)?;
+        if array.shape == shape {
+            return Some(TensorData::new(array.values, shape.to_vec()));
+        }
+        failure.get_or_insert_with(|| WeightsError::Mismatch {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            found: format!("{:?}", array.shape),
+            expected: format!("{shape:?}"),
+        });
+        None
+    });
+    match failure {
+        None => Ok(model),
+        Some(failure) => Err(failure),
+    }
+}
+
+/// Rewrites a checkpoint of any container as safetensors with today's names, the tied matrix under both of its names.
+/// Returns what was changed or left out, a line each.
+pub fn convert(from: &Path, to: &Path) -> Result<Vec<String>, WeightsError> {
+    let file = formats::open(from)?;
+    let mut notes: Vec<String> =
+        file.skipped().iter().map(|skipped| format!("left out {} ({})", skipped.name, skipped.kind)).collect();
+    let mut tensors: BTreeMap<String, NamedTensor> = BTreeMap::new();
+    for tensor in file.read_all_f32()? {
+        let name = formats::adapt::current_name(&tensor.name);
+        if name != tensor.name {
+            notes.push(format!("renamed {} to {name}", tensor.name));
+        }
+        tensors.insert(name, tensor);
+    }
+    for (one, other) in [(TIED.0, TIED.1), (TIED.1, TIED.0)] {
+        if let (None, Some(tensor)) = (tensors.get(one), tensors.get(other)) {
+            let copy = tensor.clone();
+            notes.push(format!("added {one}, equal to {other}"));
+            tensors.insert(one.to_owned(), copy);
+        }
+    }
+    let bytes: Vec<Vec<u8>> =
+        tensors.values().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, t), bytes)| (name.as_str(), &t.shape[..], &bytes[..]));
+    save_tensors(views, to)?;
+    Ok(notes)
 }
 
 /// Reads all f32 tensors of `path`.
 pub fn load_tensors(path: &Path) -> Result<BTreeMap<String, Vec<f32>>, WeightsError> {
-    let map = map_file(path)?;
-    let file = parse(&map, path)?;
-    file.tensors()
-        .into_iter()
-        .map(|(name, view)| match values(&view, view.shape()) {
-            Some(values) => Ok((name, values)),
-            None => Err(WeightsError::Mismatch {
-                path: path.to_owned(),
-                name,
-                found: format!("{:?}", view.dtype()),
-                expected: "F32".to_owned(),
-            }),
-        })
-        .collect()
-}
-
-fn map_file(path: &Path) -> Result<memmap2::Mmap, WeightsError> {
-    let read = |source| WeightsError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(read)?;
-    // SAFETY: checkpoints are written once under another name and renamed; nobody changes them in place.
-    unsafe { memmap2::Mmap::map(&file) }.map_err(read)
-}
-
-fn parse<'a>(map: &'a memmap2::Mmap, path: &Path) -> Result<SafeTensors<'a>, WeightsError> {
-    SafeTensors::deserialize(map).map_err(|e| WeightsError::Format { path: path.to_owned(), reason: e.to_string() })
-}
-
-/// The values of an f32 tensor of exactly this shape.
-fn values(view: &TensorView, shape: &[usize]) -> Option<Vec<f32>> {
-    if view.dtype() != Dtype::F32 || view.shape() != shape {
-        return None;
-    }
-    Some(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    Ok(formats::open(path)?.read_all_f32()?.into_iter().map(|tensor| (tensor.name, tensor.values)).collect())
 }
 
 /// Whether `pattern`, in which `*` matches any run of characters, matches all of `name`.

@@ -45,7 +45,7 @@ pub fn order(metric: &str) -> (usize, &str) {
     (ORDER.iter().position(|(key, _)| *key == metric).unwrap_or(ORDER.len()), metric)
 }
 
-/// The measured value of `metric` for a row, in the unit of [`unit`]; none when it was not scored.
+/// The measured value of `metric` for a row, in the unit of [`unit()`]; none when it was not scored.
 pub fn measured(metric: &str, row: &PaperRow, scores: &Scores) -> Option<f64> {
     let score = |checkpoint, name: &str| scores.get(checkpoint, &row.split)?.get(name).copied();
     if metric == CIDER_OVER_FIRST {

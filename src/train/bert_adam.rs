@@ -3,9 +3,11 @@
 //! Adam without bias correction, with decoupled weight decay, each tensor's gradient clipped on its own, and a step
 //! count per tensor. A tensor without a gradient is left alone.
 //!
-//!     g ← g · min(1, max_norm / (‖g‖ + 10⁻⁶))
-//!     m ← β₁·m + (1 − β₁)·g        v ← β₂·v + (1 − β₂)·g²
-//!     p ← p − lr · (m / (√v + ε) + decay · p)
+//! ```text
+//! g ← g · min(1, max_norm / (‖g‖ + 10⁻⁶))
+//! m ← β₁·m + (1 − β₁)·g        v ← β₂·v + (1 − β₂)·g²
+//! p ← p − lr · (m / (√v + ε) + decay · p)
+//! ```
 
 use std::collections::BTreeMap;
 

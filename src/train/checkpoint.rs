@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::TrainError;
 use super::bert_adam::{BertAdam, Moments};
 use crate::model::Vlp;
-use crate::model::weights::{self, WeightsError};
+use crate::model::weights::{self, LoadOptions, WeightsError};
 use crate::track::{RunDir, TrackError, sha256_of_file, sync_folder, write_atomic};
 
 const MODEL: &str = "model.safetensors";
@@ -91,7 +91,7 @@ pub fn resume(
 
 fn load(folder: &Path, model: Vlp, mut adam: BertAdam) -> Result<(Vlp, BertAdam, CheckpointState), TrainError> {
     let state = read_state(folder)?;
-    let (model, _) = weights::load(model, &folder.join(MODEL), &[])?;
+    let (model, _) = weights::load(model, &folder.join(MODEL), LoadOptions::default())?;
     let path = folder.join(OPTIMIZER);
     let mut tensors = weights::load_tensors(&path)?;
     let mut take = |key: String| {

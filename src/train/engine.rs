@@ -192,7 +192,7 @@ impl Training<'_> {
                 model = next;
                 *step += 1;
                 accumulated = 0;
-                if rank == 0 && *step % train.log_every as u64 == 0 {
+                if rank == 0 && step.is_multiple_of(train.log_every as u64) {
                     let per_second = (seen * world_size) as f64 / started.elapsed().as_secs_f64();
                     for (name, value) in [
                         (LOSS, recent / f64::from(points)),

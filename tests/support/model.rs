@@ -7,7 +7,8 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use vlp::config::ModelSettings;
 use vlp::model::encoder::attention_bias;
-use vlp::model::{DataSizes, Vlp, weights};
+use vlp::model::weights::{self, LoadOptions};
+use vlp::model::{DataSizes, Vlp};
 use vlp::train::objective::MaskedInputs;
 
 use super::support::{Array, arrays, golden_dir, json, read};
@@ -38,9 +39,9 @@ pub fn model(device: &Device) -> Vlp {
         DataSizes { vocabulary: size("vocab_size"), region_feature_size: 2048, num_region_classes: 1601, answers };
     let model = Vlp::new(&settings, sizes, 0, device);
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.safetensors");
-    std::fs::write(&path, read(&root.join("model.safetensors"))).unwrap();
-    weights::load(model, &path, &[]).unwrap().0
+    let path = folder.path().join("model.bin");
+    std::fs::write(&path, read(&root.join("model.legacy.bin"))).unwrap();
+    weights::load(model, &path, LoadOptions::default()).unwrap().0
 }
 
 /// A golden batch as the masked objective takes it.

@@ -34,7 +34,7 @@ pub struct Summary {
     pub bytes: u64,
 }
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The world was written.
