@@ -1,7 +1,7 @@
 //! Scores of image captions: BLEU-1 to BLEU-4, ROUGE-L and CIDEr over Penn Treebank tokens.
 //!
 //! Reproduces the numbers of the COCO caption tools (`pycocoevalcap` 1.2), quirks included, without Java or Python: strings in, numbers out, nothing else
-//! of this crate needed. Reads no files, and does not compute METEOR or SPICE.
+//! of this crate needed. The scores below read no files; METEOR ([`meteor`]) and SPICE ([`spice`]) need those of their authors.
 //!
 //! | score | range | source |
 //! |---|---|---|
@@ -24,6 +24,7 @@
 
 pub mod bleu;
 pub mod cider;
+pub mod meteor;
 pub mod ngram;
 pub mod ptb_tokenizer;
 pub mod rouge;
