@@ -187,11 +187,11 @@ pub fn needs(settings: &Settings, facts: &Facts) -> String {
 }
 
 /// Batches per epoch and process, and steps of the optimiser in the whole training. Each process gets an equal share of
-/// the samples, rounded up; the last batch may be smaller.
+/// the samples, rounded up; the last batch may be smaller, and so may the last step of an epoch, which takes what is left.
 fn steps(settings: &Settings, facts: &Facts) -> (usize, usize) {
     let train = &settings.train;
     let batches = facts.train_samples.div_ceil(settings.launch.world_size).div_ceil(train.batch_size);
-    (batches, batches * train.epochs / train.gradient_accumulation_steps)
+    (batches, batches.div_ceil(train.gradient_accumulation_steps) * train.epochs)
 }
 
 impl fmt::Display for Plan {
