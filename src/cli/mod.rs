@@ -5,10 +5,12 @@ mod context;
 mod convert;
 mod data;
 mod diff;
+mod doctor;
 mod explain;
 mod facts;
 mod list;
 mod logs;
+mod places;
 mod plan;
 mod run;
 mod schema;
@@ -66,6 +68,8 @@ enum Command {
     Score(score::Args),
     /// Rewrite a checkpoint as safetensors.
     Convert(convert::Args),
+    /// Look at this machine: devices, memory, libraries, tools, and how to get what is missing.
+    Doctor(doctor::Args),
     /// Print the completion script of a shell.
     Completions {
         /// Shell.
@@ -98,6 +102,7 @@ pub fn main() -> u8 {
         Command::Data(args) => data::execute(args, &context),
         Command::Score(args) => score::execute(args, &context),
         Command::Convert(args) => convert::execute(args, &context),
+        Command::Doctor(args) => doctor::execute(args, &context),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "vlp", &mut std::io::stdout());
             Ok(exit::OK)

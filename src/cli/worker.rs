@@ -1,7 +1,7 @@
 //! `vlp worker`: one process of a run. Trains, validates, evaluates the chosen checkpoints; everything it needs stands in
 //! the run's lock and in RANK and WORLD_SIZE.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +15,19 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::context::{Context, Failure, exit};
 use super::facts::data_sizes;
+use super::places::scorers;
 use super::run::track_failure;
-use crate::config::Settings;
+use crate::config::{Metric, Settings};
 use crate::data::karpathy::CaptionData;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
 use crate::distributed::Single;
-use crate::evaluate::{CaptionTask, EvaluateError, save_predictions, score_predictions};
+use crate::evaluate::{
+    CaptionReport, CaptionTask, EvaluateError, Prediction, Scorers, save_predictions, save_scores, score_predictions,
+};
 use crate::model::weights::{self, LoadOptions, WeightsError};
 use crate::model::{Vlp, device};
+use crate::results::paper::title;
 use crate::track::{Entry, Journal, Lock, RunDir, RunRecord, Scores};
 use crate::train::TrainError;
 use crate::train::engine::Training;
@@ -181,6 +185,9 @@ impl World<'_> {
         let settings = self.settings;
         let last = RunRecord::read(self.run).map_err(track_failure)?.last_epoch;
         let split = &settings.select.split;
+        if settings.select.metric == Metric::Meteor && !split.is_empty() {
+            scorers(&settings.metrics).check_meteor().map_err(|reason| Failure::new(exit::DATA, reason))?;
+        }
         let validation = if split.is_empty() { None } else { Some(self.load(std::slice::from_ref(split))?) };
         let training = Training {
             settings,
@@ -196,10 +203,12 @@ impl World<'_> {
             quiet: context.quiet,
         };
         let model = if last.is_some() { self.new_model() } else { self.initial_model(lock)? };
+        let metrics = Scorers::of_validation(settings.select.metric);
         let mut validate = |model: &Vlp, epoch: usize| match &validation {
             None => Ok(BTreeMap::new()),
             Some(data) => self
-                .score(model, data, settings.select.beam_size, &format!("epoch-{epoch:04}.{split}"))
+                .score(model, data, settings.select.beam_size, &format!("epoch-{epoch:04}.{split}"), &metrics)
+                .and_then(|(report, _)| report.complete())
                 .map_err(|error| match error {
                     EvaluateError::Data(e) => TrainError::Data(e),
                     EvaluateError::Track(e) => TrainError::Track(e),
@@ -216,7 +225,8 @@ impl World<'_> {
         data: &Arc<CaptionData>,
         beam_size: usize,
         name: &str,
-    ) -> Result<BTreeMap<String, f64>, EvaluateError> {
+        metrics: &[Metric],
+    ) -> Result<(CaptionReport, Vec<Prediction>), EvaluateError> {
         let task = CaptionTask {
             data: Arc::clone(data),
             store: Arc::clone(&self.store),
@@ -229,24 +239,24 @@ impl World<'_> {
         let predictions = task.caption(model, &self.device)?;
         let seconds = started.elapsed().as_secs_f64();
         save_predictions(&predictions, &self.run.predictions().join(format!("{name}.json")))?;
-        let scores = score_predictions(data, &predictions)?;
         tracing::info!(predictions = name, images = predictions.len(), beam_size, seconds, "captioned");
-        Ok(scores)
+        let report = score_predictions(data, &predictions, &scorers(&self.settings.metrics), metrics)?;
+        Ok((report, predictions))
     }
 
     /// Scores of the checkpoint of `epoch` on a split.
-    fn score_checkpoint(
-        &self,
-        epoch: usize,
-        split: &str,
-        data: &Arc<CaptionData>,
-    ) -> Result<BTreeMap<String, f64>, Failure> {
+    fn score_checkpoint(&self, epoch: usize, split: &str, data: &Arc<CaptionData>) -> Result<CaptionReport, Failure> {
         let file = self.run.model_file(epoch);
         let (model, _) =
             weights::load(self.new_model(), &file, LoadOptions::default()).map_err(|e| Failure::new(exit::TRAIN, e))?;
         let beams = self.settings.evaluate.beam_size;
         let name = format!("epoch-{epoch:04}.{split}.beam-{beams}");
-        self.score(&model.valid(), data, beams, &name).map_err(evaluate_failure)
+        let metrics = &self.settings.metrics.captions;
+        let (report, predictions) =
+            self.score(&model.valid(), data, beams, &name, metrics).map_err(evaluate_failure)?;
+        let file = self.run.predictions().join(format!("{name}.scores.json"));
+        save_scores(&report, &predictions, &file).map_err(evaluate_failure)?;
+        Ok(report)
     }
 
     /// Scores the checkpoints and splits that `[evaluate]` asks for and that have no scores yet.
@@ -254,6 +264,7 @@ impl World<'_> {
         let path = self.run.scores_file();
         let mut scores = Scores::load(&path).map_err(track_failure)?;
         let record = RunRecord::read(self.run).map_err(track_failure)?;
+        let mut noted = BTreeSet::new();
         for split in &self.settings.evaluate.splits {
             let data = self.load(std::slice::from_ref(split))?;
             let mut of_epoch: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
@@ -267,7 +278,14 @@ impl World<'_> {
                 let Some(epoch) = record.epoch_of(*choice) else { continue };
                 let found = match of_epoch.get(&epoch) {
                     Some(found) => found.clone(),
-                    None => self.score_checkpoint(epoch, split, &data)?,
+                    None => {
+                        let report = self.score_checkpoint(epoch, split, &data)?;
+                        for reason in report.not_available.values().filter(|reason| noted.insert((*reason).clone())) {
+                            tracing::warn!("{reason}");
+                            self.journal.append(&Entry::event(reason)).map_err(track_failure)?;
+                        }
+                        report.corpus()
+                    }
                 };
                 of_epoch.insert(epoch, found.clone());
                 let kind = serde_json::to_value(choice).ok().and_then(|v| v.as_str().map(str::to_owned));
@@ -277,9 +295,9 @@ impl World<'_> {
                     self.journal.append(&entry).map_err(track_failure)?;
                 }
                 if !context.quiet {
-                    let (cider, beams) =
-                        (found.get("cider").map_or(0.0, |c| c * 100.0), self.settings.evaluate.beam_size);
-                    eprintln!("{split}  {kind} checkpoint (epoch {epoch}), beam {beams}: CIDEr {cider:.1}");
+                    let beams = self.settings.evaluate.beam_size;
+                    let score = headline(&found, &self.settings.metrics.captions);
+                    eprintln!("{split}  {kind} checkpoint (epoch {epoch}), beam {beams}: {score}");
                 }
                 scores.insert(*choice, split, found);
                 scores.save(&path).map_err(track_failure)?;
@@ -287,6 +305,20 @@ impl World<'_> {
         }
         self.journal.sync().map_err(track_failure)
     }
+}
+
+/// The score that a line has room for: CIDEr, or what was asked for instead; and the names of those that are not available.
+fn headline(found: &BTreeMap<String, f64>, metrics: &[Metric]) -> String {
+    let asked = [Metric::Cider].iter().chain(metrics).filter(|metric| metrics.contains(metric));
+    let first = asked.map(|metric| metric.name()).find_map(|name| Some((name, found.get(name)?)));
+    let mut text = first.map_or_else(String::new, |(name, score)| format!("{} {:.1}", title(name), score * 100.0));
+    let missing: Vec<&str> =
+        metrics.iter().map(|metric| metric.name()).filter(|name| !found.contains_key(*name)).map(title).collect();
+    if !missing.is_empty() {
+        let separator = if text.is_empty() { "" } else { "; " };
+        text.push_str(&format!("{separator}not available: {} (`vlp doctor` says why)", missing.join(", ")));
+    }
+    text
 }
 
 fn init_failure(error: WeightsError) -> Failure {

@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod metrics;
+
+pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
+
 /// All settings of one experiment. Every key has a value: a default, or one given by a layer above it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +32,8 @@ pub struct Settings {
     pub select: SelectSettings,
     /// What is decoded and scored with the chosen checkpoint.
     pub evaluate: EvaluateSettings,
+    /// Scores: which ones, by which implementation, and where the official tools' parts are.
+    pub metrics: MetricsSettings,
     /// Processes and devices.
     pub launch: LaunchSettings,
     /// Folders that a run writes to.
@@ -384,36 +390,13 @@ impl Default for TrainSettings {
     }
 }
 
-/// A score of captions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// BLEU-1.
-    #[serde(rename = "bleu_1")]
-    Bleu1,
-    /// BLEU-2.
-    #[serde(rename = "bleu_2")]
-    Bleu2,
-    /// BLEU-3.
-    #[serde(rename = "bleu_3")]
-    Bleu3,
-    /// BLEU-4.
-    #[serde(rename = "bleu_4")]
-    Bleu4,
-    /// ROUGE-L.
-    RougeL,
-    /// CIDEr (the clipped, length-penalised form of the COCO tools).
-    #[default]
-    Cider,
-}
-
 /// How the best checkpoint is chosen after each epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelectSettings {
     /// Split that is decoded after each epoch; empty skips validation, and the last checkpoint is the best.
     pub split: String,
-    /// Score that decides; the first of equal ones wins.
+    /// Score that decides, SPICE excepted; the first of equal ones wins.
     pub metric: Metric,
     /// Beams; 1 is greedy.
     #[schemars(range(min = 1, max = 64))]
