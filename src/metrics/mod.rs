@@ -9,7 +9,7 @@
 //! | `rouge_l` | 0 to 1 | Lin, 2004; see [`rouge`] |
 //! | `cider` | 0 to 10 | Vedantam et al., CVPR 2015 (CIDEr-D); see [`cider`] |
 //!
-//! Papers report all of them times 100.
+//! Papers report all of them times 100. Answers to questions are in [`vqa`].
 //!
 //! ```
 //! use vlp::metrics::{CaptionEntry, score_captions};

@@ -6,6 +6,16 @@
 //!
 //! Parsing is slow (COCO's 25,000 test references: a good part of an hour the first time); the tool keeps the parsed
 //! captions in the cache folder.
+//!
+//! ```
+//! use vlp::metrics::spice::{SpiceError, SpiceSettings, check};
+//! match check(&SpiceSettings::new("nowhere", "cache")) {
+//!     Err(SpiceError::NotAvailable(unavailable)) => {
+//!         assert!(unavailable.to_string().contains("\n  file `nowhere/spice-1.0.jar`\n"));
+//!     }
+//!     other => panic!("{other:?}"),
+//! }
+//! ```
 
 mod java;
 mod process;
