@@ -191,12 +191,20 @@ fn predict(
     let model = opened.load(weights)?;
     let discarded = std::env::temp_dir().join(format!("vlp-eval-{}.json", std::process::id()));
     let target: PathBuf = file.map_or_else(|| discarded.clone(), Path::to_path_buf);
-    let scores = opened.evaluation().score(&model, data, beams, &target).map_err(evaluate_failure);
+    let metrics = &opened.settings.metrics.captions;
+    let scores = opened.evaluation().score(&model, data, beams, &target, metrics).map_err(evaluate_failure);
     if file.is_none() {
         // Nobody reads it; a left-over file in the temporary folder harms nothing.
         let _ = std::fs::remove_file(&discarded);
     }
-    scores
+    let found = scores?;
+    for reason in found.not_available.values() {
+        tracing::warn!("{reason}");
+    }
+    if file.is_some() {
+        found.save_per_image(&target).map_err(evaluate_failure)?;
+    }
+    Ok(found.scores)
 }
 
 fn table(lines: &[Line]) -> String {

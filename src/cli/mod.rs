@@ -5,12 +5,14 @@ mod context;
 mod convert;
 mod data;
 mod diff;
+mod doctor;
 mod eval;
 mod explain;
 mod facts;
 mod list;
 mod logs;
 mod model;
+mod places;
 mod plan;
 mod predict;
 mod run;
@@ -75,6 +77,8 @@ enum Command {
     Score(score::Args),
     /// Rewrite a checkpoint as safetensors.
     Convert(convert::Args),
+    /// Look at this machine: devices, memory, libraries, tools, and how to get what is missing.
+    Doctor(doctor::Args),
     /// Print the completion script of a shell.
     Completions {
         /// Shell.
@@ -110,6 +114,7 @@ pub fn main() -> u8 {
         Command::Answer(args) => predict::answer(args, &context),
         Command::Score(args) => score::execute(args, &context),
         Command::Convert(args) => convert::execute(args, &context),
+        Command::Doctor(args) => doctor::execute(args, &context),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "vlp", &mut std::io::stdout());
             Ok(exit::OK)

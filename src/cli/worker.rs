@@ -1,7 +1,7 @@
 //! `vlp worker`: one process of a run. Trains, validates, evaluates the chosen checkpoints; everything it needs stands in
 //! the run's lock and in RANK and WORLD_SIZE.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +13,18 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::context::{Context, Failure, exit};
 use super::facts::data_sizes;
+use super::places::scorers;
 use super::run::track_failure;
-use crate::config::{Dataset, ObjectiveKind, Settings};
+use crate::config::{Dataset, Metric, ObjectiveKind, Settings};
 use crate::data::karpathy::CaptionData;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::vqa_imdb::{VqaData, answer_vocabulary};
 use crate::distributed::Single;
-use crate::evaluate::{EvaluateError, Evaluation, SplitData};
+use crate::evaluate::{EvaluateError, Evaluation, Scorers, SplitData, SplitScores};
 use crate::model::weights::{self, LoadOptions, WeightsError};
 use crate::model::{Vlp, device};
+use crate::results::paper::title;
 use crate::track::{Entry, Journal, Lock, RunDir, RunRecord, Scores};
 use crate::train::TrainError;
 use crate::train::engine::Training;
@@ -125,7 +127,8 @@ fn work(run: &RunDir, context: &Context) -> Result<(), Failure> {
         Dataset::Vqa2 => answer_vocabulary(&settings.data).map_err(data_failure)?.len(),
         _ => 0,
     };
-    let evaluation = Evaluation { settings, tokenizer: &tokenizer, store, device };
+    let scorers = scorers(&settings.metrics);
+    let evaluation = Evaluation { settings, tokenizer: &tokenizer, store, device, scorers };
     let world = World { settings, run, journal: &journal, answers, evaluation };
     world.train(&lock, context)?;
     world.evaluate(context)
@@ -195,6 +198,9 @@ impl World<'_> {
         let settings = self.settings;
         let last = RunRecord::read(self.run).map_err(track_failure)?.last_epoch;
         let split = &settings.select.split;
+        if settings.select.metric == Metric::Meteor && !split.is_empty() {
+            scorers(&settings.metrics).check_meteor().map_err(|reason| Failure::new(exit::DATA, reason))?;
+        }
         let validation = if split.is_empty() { None } else { Some(self.evaluation.load(split).map_err(data_failure)?) };
         let training = Training {
             settings,
@@ -210,11 +216,14 @@ impl World<'_> {
             quiet: context.quiet,
         };
         let model = if last.is_some() { self.new_model() } else { self.initial_model(lock)? };
+        let metrics = Scorers::of_validation(settings.select.metric);
         let mut validate = |model: &Vlp, epoch: usize| match &validation {
             None => Ok(BTreeMap::new()),
             Some(data) => {
                 let file = self.run.predictions().join(format!("epoch-{epoch:04}.{split}.json"));
-                self.evaluation.score(model, data, settings.select.beam_size, &file).map_err(|error| match error {
+                let beams = settings.select.beam_size;
+                let scored = self.evaluation.score(model, data, beams, &file, &metrics);
+                scored.and_then(SplitScores::complete).map_err(|error| match error {
                     EvaluateError::Data(e) => TrainError::Data(e),
                     EvaluateError::Track(e) => TrainError::Track(e),
                     other => TrainError::Validation(other.to_string()),
@@ -225,7 +234,7 @@ impl World<'_> {
     }
 
     /// Scores of the checkpoint of `epoch` on a split; where answers are not published, its submissions are written.
-    fn score_checkpoint(&self, epoch: usize, split: &str, data: &SplitData) -> Result<BTreeMap<String, f64>, Failure> {
+    fn score_checkpoint(&self, epoch: usize, split: &str, data: &SplitData) -> Result<SplitScores, Failure> {
         let file = self.run.model_file(epoch);
         let (model, _) =
             weights::load(self.new_model(), &file, LoadOptions::default()).map_err(|e| Failure::new(exit::TRAIN, e))?;
@@ -235,12 +244,15 @@ impl World<'_> {
             SplitData::Questions(..) => format!("epoch-{epoch:04}.{split}.answers.json"),
         };
         let predictions = self.run.predictions().join(name);
-        let scores = self.evaluation.score(&model.valid(), data, beams, &predictions).map_err(evaluate_failure)?;
-        if let (true, SplitData::Questions(data, _)) = (scores.is_empty(), data) {
+        let metrics = &self.settings.metrics.captions;
+        let found =
+            self.evaluation.score(&model.valid(), data, beams, &predictions, metrics).map_err(evaluate_failure)?;
+        found.save_per_image(&predictions).map_err(evaluate_failure)?;
+        if let (true, SplitData::Questions(data, _)) = (found.scores.is_empty(), data) {
             let folder = self.run.submissions();
             self.evaluation.submit(split, data, &predictions, &folder).map_err(evaluate_failure)?;
         }
-        Ok(scores)
+        Ok(found)
     }
 
     /// Scores the checkpoints and splits that `[evaluate]` asks for and that have no scores yet.
@@ -248,6 +260,7 @@ impl World<'_> {
         let path = self.run.scores_file();
         let mut scores = Scores::load(&path).map_err(track_failure)?;
         let record = RunRecord::read(self.run).map_err(track_failure)?;
+        let mut noted = BTreeSet::new();
         for split in &self.settings.evaluate.splits {
             let data = self.evaluation.load(split).map_err(data_failure)?;
             let mut of_epoch: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
@@ -261,7 +274,14 @@ impl World<'_> {
                 let Some(epoch) = record.epoch_of(*choice) else { continue };
                 let found = match of_epoch.get(&epoch) {
                     Some(found) => found.clone(),
-                    None => self.score_checkpoint(epoch, split, &data)?,
+                    None => {
+                        let report = self.score_checkpoint(epoch, split, &data)?;
+                        for reason in report.not_available.values().filter(|reason| noted.insert((*reason).clone())) {
+                            tracing::warn!("{reason}");
+                            self.journal.append(&Entry::event(reason)).map_err(track_failure)?;
+                        }
+                        report.scores
+                    }
                 };
                 of_epoch.insert(epoch, found.clone());
                 let kind = serde_json::to_value(choice).ok().and_then(|v| v.as_str().map(str::to_owned));
@@ -288,9 +308,26 @@ impl World<'_> {
                 format!("submission ready: {}", self.run.submissions().display())
             }
             ObjectiveKind::Vqa => format!("accuracy {:.1}", points("overall")),
-            _ => format!("beam {}: CIDEr {:.1}", self.settings.evaluate.beam_size, points("cider")),
+            _ => {
+                let beams = self.settings.evaluate.beam_size;
+                format!("beam {beams}: {}", headline(scores, &self.settings.metrics.captions))
+            }
         }
     }
+}
+
+/// The score that a line has room for: CIDEr, or what was asked for instead; and the names of those that are not available.
+fn headline(found: &BTreeMap<String, f64>, metrics: &[Metric]) -> String {
+    let asked = [Metric::Cider].iter().chain(metrics).filter(|metric| metrics.contains(metric));
+    let first = asked.map(|metric| metric.name()).find_map(|name| Some((name, found.get(name)?)));
+    let mut text = first.map_or_else(String::new, |(name, score)| format!("{} {:.1}", title(name), score * 100.0));
+    let missing: Vec<&str> =
+        metrics.iter().map(|metric| metric.name()).filter(|name| !found.contains_key(*name)).map(title).collect();
+    if !missing.is_empty() {
+        let separator = if text.is_empty() { "" } else { "; " };
+        text.push_str(&format!("{separator}not available: {} (`vlp doctor` says why)", missing.join(", ")));
+    }
+    text
 }
 
 fn init_failure(error: WeightsError) -> Failure {

@@ -5,6 +5,7 @@
 //! in `options/data.rs`.
 
 mod data;
+mod metrics;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
+pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
 
 /// All settings of one experiment. Every key has a value: a default, or one given by a layer above it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -35,7 +37,7 @@ pub struct Settings {
     pub select: SelectSettings,
     /// What is decoded and scored with the chosen checkpoint.
     pub evaluate: EvaluateSettings,
-    /// How scores are computed.
+    /// Scores: which ones, by which implementation, and where the official tools' parts are.
     pub metrics: MetricsSettings,
     /// Processes and devices.
     pub launch: LaunchSettings,
@@ -318,45 +320,13 @@ impl Default for TrainSettings {
     }
 }
 
-/// A score of captions or answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// BLEU-1.
-    #[serde(rename = "bleu_1")]
-    Bleu1,
-    /// BLEU-2.
-    #[serde(rename = "bleu_2")]
-    Bleu2,
-    /// BLEU-3.
-    #[serde(rename = "bleu_3")]
-    Bleu3,
-    /// BLEU-4.
-    #[serde(rename = "bleu_4")]
-    Bleu4,
-    /// ROUGE-L.
-    RougeL,
-    /// CIDEr (the clipped, length-penalised form of the COCO tools).
-    #[default]
-    Cider,
-    /// VQA accuracy over all questions, by the evaluator that `metrics.vqa` names.
-    Overall,
-}
-
-impl Metric {
-    /// Whether it scores answers to questions rather than captions.
-    pub fn is_of_answers(self) -> bool {
-        self == Self::Overall
-    }
-}
-
 /// How the best checkpoint is chosen after each epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelectSettings {
     /// Split that is decoded after each epoch; empty skips validation, and the last checkpoint is the best.
     pub split: String,
-    /// Score that decides; the first of equal ones wins.
+    /// Score that decides, SPICE excepted; the first of equal ones wins.
     pub metric: Metric,
     /// Beams; 1 is greedy.
     #[schemars(range(min = 1, max = 64))]
@@ -408,26 +378,6 @@ impl Default for EvaluateSettings {
             no_repeat_ngram: 0,
         }
     }
-}
-
-/// Which rule decides whether an answer is right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum VqaEvaluator {
-    /// The official evaluation of VQA 2.0, as on the evaluation server.
-    #[default]
-    Official,
-    /// The evaluator behind the authors' published dev accuracy.
-    Legacy,
-}
-
-/// How scores are computed.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetricsSettings {
-    /// Whose accuracy is called `overall`, `yes_no`, `number` and `other`; both are recorded, as `overall_official`,
-    /// `overall_legacy` and so on.
-    pub vqa: VqaEvaluator,
 }
 
 /// Processes and devices.

@@ -8,7 +8,7 @@ mod paper;
 use std::collections::BTreeSet;
 
 use super::diagnose::{Problem, Severity};
-use super::options::{CheckpointChoice, Settings};
+use super::options::{CheckpointChoice, Metric, Settings};
 use super::resolve::Merge;
 
 /// All rules that `settings` break.
@@ -22,6 +22,7 @@ pub(crate) fn check(settings: &Settings, merge: &Merge<'_>, rejected: &BTreeSet<
     rules.train();
     rules.splits();
     rules.decoding();
+    rules.metrics();
     rules.launch();
     for (index, row) in settings.paper.iter().enumerate() {
         rules.paper_row(index, row);
@@ -289,6 +290,20 @@ impl Rules<'_> {
                 evaluate.no_repeat_ngram
             );
             self.warn(&keys, message, "it has no effect; 0 switches it off");
+        }
+    }
+
+    fn metrics(&mut self) {
+        self.distinct("metrics.captions", self.settings.metrics.captions.iter().map(|metric| metric.name()));
+        if let Some(at) = self.settings.metrics.captions.iter().position(|metric| metric.is_of_answers()) {
+            let message = "`metrics.captions` names \"overall\", which scores answers to questions".to_string();
+            let help = "leave it out; accuracy is always computed where there are answers";
+            self.error(&[(&format!("metrics.captions.{at}"), "not a score of captions")], message, help);
+        }
+        if self.settings.select.metric == Metric::Spice {
+            let message = "`select.metric` is \"spice\", which takes too long after each epoch".to_string();
+            let help = "select by \"cider\" or another score; SPICE is computed on `evaluate.splits`";
+            self.error(&[("select.metric", "not for selection")], message, help);
         }
     }
 

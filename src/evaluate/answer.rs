@@ -111,10 +111,7 @@ pub fn score_answers(
     let mut out = BTreeMap::new();
     for (evaluator, suffix) in [(Evaluator::Official, "official"), (Evaluator::Legacy, "legacy")] {
         let scores = score(&entries, evaluator)?;
-        let chosen = match named {
-            VqaEvaluator::Official => Evaluator::Official,
-            VqaEvaluator::Legacy => Evaluator::Legacy,
-        };
+        let chosen = Evaluator::from(named);
         for (name, value) in accuracies(&scores) {
             out.insert(format!("{name}_{suffix}"), value);
             if chosen == evaluator {

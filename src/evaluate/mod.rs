@@ -5,13 +5,16 @@ use crate::track::TrackError;
 
 mod caption;
 
+mod scorers;
+
 mod answer;
 
 mod split;
 
 pub use answer::{AnswerPrediction, AnswerTask, save_answers, score_answers, write_submissions};
-pub use caption::{CaptionTask, Prediction, save_predictions, score_predictions};
-pub use split::{Evaluation, SplitData};
+pub use caption::{CaptionTask, Prediction, save_predictions, save_scores, score_predictions};
+pub use scorers::{CaptionReport, Column, Places, Scorers};
+pub use split::{Evaluation, SplitData, SplitScores};
 
 /// Why a split could not be predicted or scored.
 #[derive(Debug, thiserror::Error)]

@@ -16,8 +16,9 @@ use super::{TrackError, now, time_text, write_atomic};
 use crate::config::{self, Settings};
 
 /// Keys (or their first parts) that change how a run is described, stored, or fed, but not what it computes.
-const WITHOUT_INFLUENCE: [&str; 8] = [
+const WITHOUT_INFLUENCE: [&str; 9] = [
     "experiment.description",
+    "metrics",
     "output",
     "paper",
     "data.workers",
