@@ -13,6 +13,7 @@ mod plan;
 mod run;
 mod schema;
 mod score;
+mod selftest;
 mod show;
 mod status;
 mod table;
@@ -66,6 +67,8 @@ enum Command {
     Score(score::Args),
     /// Rewrite a checkpoint as safetensors.
     Convert(convert::Args),
+    /// Compare what this machine computes with the reference.
+    Selftest(selftest::Args),
     /// Print the completion script of a shell.
     Completions {
         /// Shell.
@@ -98,6 +101,7 @@ pub fn main() -> u8 {
         Command::Data(args) => data::execute(args, &context),
         Command::Score(args) => score::execute(args, &context),
         Command::Convert(args) => convert::execute(args, &context),
+        Command::Selftest(args) => selftest::execute(args, &context),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "vlp", &mut std::io::stdout());
             Ok(exit::OK)

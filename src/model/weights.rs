@@ -119,7 +119,14 @@ pub struct LoadOptions<'a> {
 /// A file that is no checkpoint; a parameter that it lacks and that `options` does not allow to miss; a tensor of another
 /// shape.
 pub fn load(model: Vlp, path: &Path, options: LoadOptions) -> Result<(Vlp, LoadReport), WeightsError> {
-    let file = formats::open(path)?;
+    fill(model, &formats::open(path)?, options)
+}
+
+/// As [`load`], from an open file.
+///
+/// # Errors
+/// Those of [`load`], but for opening.
+pub fn fill(model: Vlp, file: &StateDict, options: LoadOptions) -> Result<(Vlp, LoadReport), WeightsError> {
     let mut sources: BTreeMap<String, &str> =
         file.tensors().map(|(name, _)| (formats::adapt::current_name(name), name)).collect();
     let tied = sources.remove(TIED.0);
@@ -144,7 +151,7 @@ pub fn load(model: Vlp, path: &Path, options: LoadOptions) -> Result<(Vlp, LoadR
         if failure.is_some() {
             return None;
         }
-        match read_adapted(&file, name, source, shape, &target) {
+        match read_adapted(file, name, source, shape, &target) {
             Ok((values, changes)) => {
                 report.changes.extend(changes.iter().map(ToString::to_string));
                 Some(TensorData::new(values, shape.to_vec()))
@@ -161,7 +168,7 @@ pub fn load(model: Vlp, path: &Path, options: LoadOptions) -> Result<(Vlp, LoadR
     let allowed = |name: &&String| options.allow_missing.iter().any(|p| matches(p, name));
     let unlisted: Vec<String> = report.missing.iter().filter(|name| !allowed(name)).cloned().collect();
     if !unlisted.is_empty() {
-        return Err(WeightsError::Missing { path: path.to_owned(), names: unlisted });
+        return Err(WeightsError::Missing { path: file.path().to_owned(), names: unlisted });
     }
     report.unexpected = sources.into_values().map(str::to_owned).collect();
     Ok((model, report))
