@@ -13,7 +13,7 @@ pub mod exit {
     pub const CONFIG: u8 = 2;
     /// Data on disk is missing or wrong.
     pub const DATA: u8 = 3;
-    /// Training or launching failed.
+    /// Training or launching failed, or the self-test found a difference.
     pub const TRAIN: u8 = 4;
     /// A table cell is outside its tolerance (`table --check`).
     pub const OUTSIDE: u8 = 5;

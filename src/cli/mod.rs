@@ -18,6 +18,7 @@ mod predict;
 mod run;
 mod schema;
 mod score;
+mod selftest;
 mod show;
 mod status;
 mod table;
@@ -79,6 +80,8 @@ enum Command {
     Convert(convert::Args),
     /// Look at this machine: devices, memory, libraries, tools, and how to get what is missing.
     Doctor(doctor::Args),
+    /// Compare what this machine computes with the reference.
+    Selftest(selftest::Args),
     /// Print the completion script of a shell.
     Completions {
         /// Shell.
@@ -115,6 +118,7 @@ pub fn main() -> u8 {
         Command::Score(args) => score::execute(args, &context),
         Command::Convert(args) => convert::execute(args, &context),
         Command::Doctor(args) => doctor::execute(args, &context),
+        Command::Selftest(args) => selftest::execute(args, &context),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "vlp", &mut std::io::stdout());
             Ok(exit::OK)
