@@ -11,15 +11,14 @@ use super::table;
 use crate::config::{self, Experiment, Overrides};
 
 use crate::launch::LaunchError;
-use crate::launch::local::{self, Ending, Outcome, RankFailure};
+use crate::launch::local::{self, Outcome};
 use crate::launch::plan::{self, Machine};
+use crate::launch::supervise;
+use crate::launch::triage::{Cause, RankFailure};
 use crate::pipeline::PipelineError;
 use crate::pipeline::lineage::{self, LineageError};
 use crate::pipeline::stage::{self, Candidate, Decided, Decision, Upstream};
 use crate::track::{RunDir, RunRecord, TrackError};
-
-/// The port at which processes meet when it is free.
-const MASTER_PORT: u16 = 29_500;
 
 /// Train and evaluate an experiment and all it starts from; the same command again resumes or reuses.
 #[derive(Debug, clap::Args)]
@@ -84,7 +83,7 @@ impl Prepared {
 
     /// The full plan.
     pub fn describe(&self, context: &Context) -> Result<String, Failure> {
-        Ok(stage::describe(&self.chain, &self.decided, &machine(1, context)?))
+        Ok(stage::describe(&self.chain, &self.decided, &machine(context)?))
     }
 }
 
@@ -105,18 +104,17 @@ fn inherited(layers: &LayerArgs) -> Overrides {
     LayerArgs { set: Vec::new(), ..layers.clone() }.overrides()
 }
 
-/// This machine. A port is only looked for when several processes need one.
-fn machine(world_size: usize, context: &Context) -> Result<Machine, Failure> {
+/// This machine.
+fn machine(context: &Context) -> Result<Machine, Failure> {
     let program = std::env::current_exe().map_err(|e| {
         let help = "start `vlp` by its full path";
         Failure::new(exit::TRAIN, format!("cannot find the path of this program: {e}\n  help: {help}"))
     })?;
-    let master_port = if world_size > 1 { local::free_port(MASTER_PORT).map_err(launch_failure)? } else { MASTER_PORT };
     Ok(Machine {
         program,
         extra_args: if context.quiet { vec!["--quiet".into()] } else { Vec::new() },
         processors: std::thread::available_parallelism().map_or(1, usize::from),
-        master_port,
+        master_port: None,
     })
 }
 
@@ -155,9 +153,16 @@ fn run_stage(
     if matches!(decided.decision, Decision::Reuse(_)) {
         return RunRecord::read(&run).map_err(track_failure);
     }
-    let machine = machine(settings.launch.world_size, context)?;
-    let plan = plan::plan(settings, &candidate.facts, &machine, run.path());
-    match local::run(&run, &plan.processes).map_err(launch_failure)? {
+    let mut machine = machine(context)?;
+    let launch = &settings.launch;
+    let mut processes = |_attempt: usize| {
+        // A port is only looked for when several processes need one; each attempt may get another.
+        if launch.world_size > 1 {
+            machine.master_port = Some(local::free_port(launch.master_port)?);
+        }
+        Ok(plan::plan(settings, &candidate.facts, &machine, run.path()).processes)
+    };
+    match supervise::run(&run, launch, &mut processes).map_err(launch_failure)? {
         Outcome::Finished => {
             if !context.quiet {
                 eprintln!("done  {}", run.path().display());
@@ -176,12 +181,12 @@ fn interrupted(run: &RunDir, args: &Args) -> Failure {
 
 /// Exit codes for wrong configuration or data pass through; everything else is a failed training.
 fn failed(run: &RunDir, failure: &RankFailure, args: &Args) -> Failure {
-    let code = match failure.ending {
-        Ending::Code(code) if code == i32::from(exit::CONFIG) => exit::CONFIG,
-        Ending::Code(code) if code == i32::from(exit::DATA) => exit::DATA,
+    let code = match failure.cause {
+        Cause::Configuration => exit::CONFIG,
+        Cause::Data => exit::DATA,
         _ => exit::TRAIN,
     };
-    let help = format!("mend the cause; {} goes on from the last checkpoint", same_command(args));
+    let help = format!("{}; {} goes on from the last checkpoint", failure.cause.advice(), same_command(args));
     Failure::new(code, format!("{} failed: {failure}\n  help: {help}", run.path().display()))
 }
 

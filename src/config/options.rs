@@ -480,11 +480,34 @@ pub struct LaunchSettings {
     /// Compute threads per process; 0 shares the processors of the machine among its processes.
     #[schemars(range(max = 1024), extend("x-unit" = "threads"))]
     pub threads: usize,
+    /// Where the processes meet: the machine of rank 0. The embedded engine serves one machine, 127.0.0.1.
+    pub master_addr: String,
+    /// Port at which they meet; where it is taken and all processes are on this machine, a free one is used instead.
+    #[schemars(range(min = 1024))]
+    pub master_port: u16,
+    /// How long a process waits for the others before it gives up.
+    #[schemars(range(min = 1, max = 604800), extend("x-unit" = "seconds"))]
+    pub timeout_s: u64,
+    /// Processes of which none makes progress for so long are stopped and count as failed; 0 waits for ever.
+    #[schemars(range(max = 604800), extend("x-unit" = "seconds"))]
+    pub hang_timeout_s: u64,
+    /// How often a run is started again from its newest checkpoint after a process was killed, hung, or lost the others.
+    #[schemars(range(max = 1000), extend("x-unit" = "restarts"))]
+    pub max_restarts: usize,
 }
 
 impl Default for LaunchSettings {
     fn default() -> Self {
-        Self { world_size: 1, device: "auto".into(), threads: 0 }
+        Self {
+            world_size: 1,
+            device: "auto".into(),
+            threads: 0,
+            master_addr: "127.0.0.1".into(),
+            master_port: 29_500,
+            timeout_s: 1800,
+            hang_timeout_s: 900,
+            max_restarts: 2,
+        }
     }
 }
 

@@ -293,13 +293,20 @@ impl Rules<'_> {
     }
 
     fn launch(&mut self) {
-        let world_size = self.settings.launch.world_size;
-        if world_size > 1 {
-            let message = format!("`launch.world_size` = {world_size}: this build runs one process per experiment");
-            let help = format!(
-                "set it to 1 and `train.gradient_accumulation_steps` to {world_size} for the same effective batch"
+        let launch = &self.settings.launch;
+        let here = ["127.0.0.1", "localhost", "::1"].contains(&launch.master_addr.as_str());
+        if launch.device == "flex" && launch.world_size > 1 && !here {
+            let keys = [("launch.master_addr", "another machine"), ("launch.device", "")];
+            let message = format!(
+                "`launch.master_addr` is {:?}, but processes of the embedded engine meet on one machine",
+                launch.master_addr
             );
-            self.error(&[("launch.world_size", "must be 1")], message, &help);
+            self.error(&keys, message, "use 127.0.0.1, or `launch.device = \"tch-cpu\"` in a build with LibTorch");
+        }
+        if launch.hang_timeout_s > 0 && launch.hang_timeout_s < 60 {
+            let message = format!("`launch.hang_timeout_s` is {}: less than a minute", launch.hang_timeout_s);
+            let help = "reading data and scoring a split may take longer than that without a sign of progress";
+            self.warn(&[("launch.hang_timeout_s", "short")], message, help);
         }
     }
 }

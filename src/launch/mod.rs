@@ -4,6 +4,9 @@
 
 pub mod local;
 pub mod plan;
+mod signals;
+pub mod supervise;
+pub mod triage;
 
 use std::path::PathBuf;
 

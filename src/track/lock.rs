@@ -16,13 +16,18 @@ use super::{TrackError, now, time_text, write_atomic};
 use crate::config::{self, Settings};
 
 /// Keys (or their first parts) that change how a run is described, stored, or fed, but not what it computes.
-const WITHOUT_INFLUENCE: [&str; 8] = [
+const WITHOUT_INFLUENCE: [&str; 13] = [
     "experiment.description",
     "output",
     "paper",
     "data.workers",
     "data.prefetch",
     "launch.threads",
+    "launch.master_addr",
+    "launch.master_port",
+    "launch.timeout_s",
+    "launch.hang_timeout_s",
+    "launch.max_restarts",
     "train.log_every",
     "train.keep_checkpoints",
 ];
