@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 pub use diagnose::{Problem, Problems, Severity};
 pub use explain::{UnknownKey, explain};
 pub use options::{
-    CheckpointChoice, DataSettings, Dataset, EvaluateSettings, ExperimentSettings, InitSettings, LaunchSettings,
-    Metric, ModelSettings, ObjectiveKind, ObjectiveSettings, OutputSettings, PaperRow, RegionFormat, Schedule,
-    SelectSettings, Settings, TrainSettings, Truncate,
+    CheckpointChoice, DataSettings, Dataset, DocumentFrequency, EvaluateSettings, ExperimentSettings, InitSettings,
+    LaunchSettings, Metric, MetricsSettings, ModelSettings, ObjectiveKind, ObjectiveSettings, OutputSettings, PaperRow,
+    RegionFormat, Schedule, ScstMask, ScstSettings, SelectSettings, Settings, TrainSettings, Truncate, VqaEvaluator,
 };
 pub use resolve::{Origin, Origins, flatten};
 pub use schema::experiment_schema;

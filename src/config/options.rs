@@ -1,12 +1,17 @@
 //! Every option of an experiment: name, type, default, range, unit and meaning, each stated once.
 //!
 //! The JSON Schemas, `vlp explain`, the checks and the tracked parameters are generated from these types.
-//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`.
+//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`. The `[data]` section is
+//! in `options/data.rs`.
+
+mod data;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
 
 /// All settings of one experiment. Every key has a value: a default, or one given by a layer above it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -22,12 +27,16 @@ pub struct Settings {
     pub init: InitSettings,
     /// What is minimised.
     pub objective: ObjectiveSettings,
+    /// Self-critical sequence training; read when `objective.kind` is `scst`.
+    pub scst: ScstSettings,
     /// Optimiser, schedule and length of the training.
     pub train: TrainSettings,
     /// How the best checkpoint is chosen after each epoch.
     pub select: SelectSettings,
     /// What is decoded and scored with the chosen checkpoint.
     pub evaluate: EvaluateSettings,
+    /// How scores are computed.
+    pub metrics: MetricsSettings,
     /// Processes and devices.
     pub launch: LaunchSettings,
     /// Folders that a run writes to.
@@ -50,118 +59,6 @@ pub struct ExperimentSettings {
     pub description: String,
     /// Seed of initial weights, order of samples, masking and dropout.
     pub seed: u64,
-}
-
-/// Which collection is read; decides how an image id is derived from its annotation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Dataset {
-    /// COCO captions: the id is the number at the end of the file name.
-    #[default]
-    Coco,
-    /// Conceptual Captions: the id is `imgid`.
-    Cc,
-    /// Flickr30k: the id is the stem of the file name.
-    Flickr30k,
-}
-
-/// File format of the region features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum RegionFormat {
-    /// HDF5 files `<prefix>_featNNN.h5` and `<prefix>_clsNNN.h5`, NNN = last three digits of the image id, one dataset per file stem.
-    #[default]
-    Hdf5,
-    /// numpy files `<prefix>/<stem>.npy` and `<prefix>/<stem>_cls_prob.npy`.
-    Npy,
-}
-
-/// Which end of a caption is cut when it has more than `data.max_text_length` word pieces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Truncate {
-    /// Always the tail (`--always_truncate_tail`, which every published command uses).
-    #[default]
-    Tail,
-    /// One piece at a time from a randomly drawn end.
-    Random,
-}
-
-/// Annotations, region features, boxes and vocabulary on disk, and how they are loaded.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct DataSettings {
-    /// Which collection is read; decides how an image id is derived from its annotation.
-    pub dataset: Dataset,
-    /// Karpathy-layout annotation file (`dataset_coco.json`).
-    #[schemars(extend("x-path" = "file"))]
-    pub annotations: String,
-    /// JSON file whose keys (or entries) are the usable image file names.
-    #[schemars(extend("x-path" = "file"))]
-    pub valid_images: String,
-    /// Format of the region features.
-    pub region_format: RegionFormat,
-    /// Path prefix of the region features: what stands before `_featNNN.h5` (hdf5), or the folder of the npy files (npy).
-    #[schemars(extend("x-path" = "prefix"))]
-    pub region_prefix: String,
-    /// HDF5 file with one box table per image: x1 y1 x2 y2 class confidence.
-    #[schemars(extend("x-path" = "file"))]
-    pub boxes: String,
-    /// WordPiece vocabulary, one token per line.
-    #[schemars(extend("x-path" = "file"))]
-    pub vocabulary: String,
-    /// Keep upper case and accents (the paper uses the cased vocabulary).
-    pub cased: bool,
-    /// Splits that training reads.
-    #[schemars(length(min = 1))]
-    pub train_splits: Vec<String>,
-    /// Regions per image.
-    #[schemars(range(min = 1, max = 1000))]
-    pub num_regions: usize,
-    /// Numbers per region feature (fc6/fc7 of the detector).
-    #[schemars(range(min = 1))]
-    pub region_feature_size: usize,
-    /// Object classes of the detector, background included.
-    #[schemars(range(min = 1))]
-    pub num_region_classes: usize,
-    /// Word pieces per caption in training, `[SEP]` not counted (`max_len_b`).
-    #[schemars(range(min = 1, max = 400), extend("x-unit" = "word pieces"))]
-    pub max_text_length: usize,
-    /// Which end of a longer caption is cut.
-    pub truncate: Truncate,
-    /// Use at most this many images of each split; 0 uses all.
-    #[schemars(extend("x-unit" = "images"))]
-    pub max_images: usize,
-    /// Loader threads; the batches do not depend on their number.
-    #[schemars(range(min = 1, max = 256), extend("x-unit" = "threads"))]
-    pub workers: usize,
-    /// Batches prepared ahead of the training step.
-    #[schemars(range(min = 1, max = 64), extend("x-unit" = "batches"))]
-    pub prefetch: usize,
-}
-
-impl Default for DataSettings {
-    fn default() -> Self {
-        Self {
-            dataset: Dataset::Coco,
-            annotations: String::new(),
-            valid_images: String::new(),
-            region_format: RegionFormat::Hdf5,
-            region_prefix: String::new(),
-            boxes: String::new(),
-            vocabulary: String::new(),
-            cased: true,
-            train_splits: vec!["train".into()],
-            num_regions: 100,
-            region_feature_size: 2048,
-            num_region_classes: 1601,
-            max_text_length: 20,
-            truncate: Truncate::Tail,
-            max_images: 0,
-            workers: 2,
-            prefetch: 4,
-        }
-    }
 }
 
 /// The network: one shared Transformer for encoding and decoding (BERT-base in the paper).
@@ -257,6 +154,10 @@ pub enum ObjectiveKind {
     /// Cross entropy of masked words, bidirectional or sequence-to-sequence (pre-training and captioning).
     #[default]
     Masked,
+    /// Binary cross entropy of all answers to a question, bidirectional (VQA 2.0).
+    Vqa,
+    /// Self-critical sequence training: the CIDEr of sampled captions over that of greedy ones; starts from a trained captioner.
+    Scst,
 }
 
 /// What is minimised.
@@ -274,8 +175,8 @@ pub struct ObjectiveSettings {
     /// Share of the words of a caption that are masked.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mask_prob: f64,
-    /// At most this many masked words per caption.
-    #[schemars(range(min = 1, max = 400), extend("x-unit" = "words"))]
+    /// At most this many masked words per caption; 0 with `kind = "scst"`, which masks none.
+    #[schemars(range(min = 0, max = 400), extend("x-unit" = "words"))]
     pub max_pred: usize,
     /// Probability mass moved from the label to the other words; 0 is plain cross entropy.
     #[schemars(range(min = 0.0, max = 0.99))]
@@ -305,6 +206,39 @@ impl Default for ObjectiveSettings {
             vis_mask_prob: 0.0,
         }
     }
+}
+
+/// What the text places of a sampled caption see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ScstMask {
+    /// As the reference: with the attention mask and segment ids of the paired caption, so that places beyond its length see the
+    /// image only.
+    #[default]
+    Reference,
+    /// Every place sees the image and all words before it, as in decoding.
+    Causal,
+}
+
+/// Over which captions CIDEr counts its document frequencies in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DocumentFrequency {
+    /// As the reference: the paired captions of the batch of one process, each twice. Another batch size is another objective.
+    #[default]
+    Batch,
+    /// All captions of the training splits, one document per image.
+    Corpus,
+}
+
+/// Self-critical sequence training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScstSettings {
+    /// What the text places of a sampled caption see.
+    pub mask: ScstMask,
+    /// Over which captions CIDEr counts its document frequencies.
+    pub document_frequency: DocumentFrequency,
 }
 
 /// Shape of the learning-rate schedule after the warm-up.
@@ -384,7 +318,7 @@ impl Default for TrainSettings {
     }
 }
 
-/// A score of captions.
+/// A score of captions or answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -405,6 +339,15 @@ pub enum Metric {
     /// CIDEr (the clipped, length-penalised form of the COCO tools).
     #[default]
     Cider,
+    /// VQA accuracy over all questions, by the evaluator that `metrics.vqa` names.
+    Overall,
+}
+
+impl Metric {
+    /// Whether it scores answers to questions rather than captions.
+    pub fn is_of_answers(self) -> bool {
+        self == Self::Overall
+    }
 }
 
 /// How the best checkpoint is chosen after each epoch.
@@ -465,6 +408,26 @@ impl Default for EvaluateSettings {
             no_repeat_ngram: 0,
         }
     }
+}
+
+/// Which rule decides whether an answer is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VqaEvaluator {
+    /// The official evaluation of VQA 2.0, as on the evaluation server.
+    #[default]
+    Official,
+    /// The evaluator behind the authors' published dev accuracy.
+    Legacy,
+}
+
+/// How scores are computed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Whose accuracy is called `overall`, `yes_no`, `number` and `other`; both are recorded, as `overall_official`,
+    /// `overall_legacy` and so on.
+    pub vqa: VqaEvaluator,
 }
 
 /// Processes and devices.
@@ -552,6 +515,10 @@ pub struct PaperRow {
     /// Smallest value that counts as reproduced where no exact figure is expected, by metric; `cider_over_first` is the
     /// ratio of this score to that of the first epoch's checkpoint.
     pub at_least: BTreeMap<String, f64>,
+    /// Scores shown beside these, for which nothing was published; by metric.
+    pub also: Vec<String>,
+    /// Only the evaluation server can score this row; a finished run has a submission for it.
+    pub server: bool,
     /// Where the reported scores come from.
     pub source: String,
 }
@@ -566,6 +533,8 @@ impl Default for PaperRow {
             expect: BTreeMap::new(),
             tolerance: BTreeMap::new(),
             at_least: BTreeMap::new(),
+            also: Vec::new(),
+            server: false,
             source: String::new(),
         }
     }

@@ -242,7 +242,11 @@ fn expand(
     match value {
         Merged::Dict(_, dict) => {
             for (name, child) in dict.iter_mut() {
-                if let Some(shape) = shape.child(name) {
+                if let Merged::String(_, text) = child
+                    && shape.is_path()
+                {
+                    *text = expand_text(text, &join(key, name), environment, failures);
+                } else if let Some(shape) = shape.child(name) {
                     expand(child, shape, &join(key, name), environment, failures);
                 }
             }
