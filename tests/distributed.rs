@@ -7,7 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use vlp::distributed::{
-    Collective, CollectiveError, Loopback, Rendezvous, Transport, all_reduce_mean_of, any, broadcast_all, verify_equal,
+    Collective, CollectiveError, Loopback, Rendezvous, Transport, all_reduce_mean_of, broadcast_all, union_of,
+    verify_equal,
 };
 
 fn free_port() -> u16 {
@@ -73,7 +74,7 @@ fn broadcast_gather_and_barrier() {
         group.barrier().unwrap();
         let numbers = group.gather(rank as f64 / 3.0).unwrap();
         let texts = group.gather_bytes("x".repeat(rank).as_bytes()).unwrap();
-        let flags = [any(group, rank == 3).unwrap(), any(group, false).unwrap()];
+        let flags = [union_of(group, [0, 1, 0, 4][rank]).unwrap(), union_of(group, 0).unwrap()];
         (from_two, from_zero, numbers, texts, flags)
     });
     for (from_two, from_zero, numbers, texts, flags) in found {
@@ -81,7 +82,7 @@ fn broadcast_gather_and_barrier() {
         assert_eq!(from_zero, values(0, 10));
         assert_eq!(numbers, [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0]);
         assert_eq!(texts, ["", "x", "xx", "xxx"].map(|t| t.as_bytes().to_vec()));
-        assert_eq!(flags, [true, false]);
+        assert_eq!(flags, [5, 0]);
     }
 }
 
@@ -96,6 +97,26 @@ fn a_barrier_waits_for_the_last() {
         started.elapsed()
     });
     assert!(left.iter().all(|left| *left >= Duration::from_millis(300)), "{left:?}");
+}
+
+#[test]
+fn work_of_rank_0_alone_has_no_time_limit() {
+    let port = free_port();
+    let short = |rank| Rendezvous { timeout: Duration::from_millis(700), ..place(rank, 3, port) };
+    let work = |rank: usize| {
+        let mut group = Loopback::join(&short(rank)).unwrap();
+        if rank == 0 {
+            std::thread::sleep(Duration::from_millis(1500)); // twice as long as ranks wait for each other
+        }
+        group.wait_for_rank_0().unwrap();
+        group.gather(rank as f64).unwrap()
+    };
+    std::thread::scope(|scope| {
+        let ranks: Vec<_> = (0..3).map(|rank| scope.spawn(move || work(rank))).collect();
+        for rank in ranks {
+            assert_eq!(rank.join().unwrap(), [0.0, 1.0, 2.0]);
+        }
+    });
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Settings {
     pub metrics: MetricsSettings,
     /// Processes and devices.
     pub launch: LaunchSettings,
+    /// How Slurm runs the processes, with `launch.launcher = "slurm"`.
+    pub slurm: SlurmSettings,
     /// Folders that a run writes to.
     pub output: OutputSettings,
     /// Rows of published tables that this experiment reproduces.
@@ -296,6 +298,15 @@ pub struct TrainSettings {
     /// Newest checkpoints kept besides the best and the first.
     #[schemars(range(min = 1), extend("x-unit" = "checkpoints"))]
     pub keep_checkpoints: usize,
+    /// The checkpoint of every so many epochs is kept for good; 0 for none.
+    #[schemars(extend("x-unit" = "epochs"))]
+    pub keep_every: usize,
+    /// A checkpoint within an epoch after every so many steps; 0 for none.
+    #[schemars(extend("x-unit" = "steps"))]
+    pub checkpoint_every_steps: u64,
+    /// A checkpoint within an epoch when the last one is so old; 0 for none.
+    #[schemars(range(min = 0.0), extend("x-unit" = "minutes"))]
+    pub checkpoint_every_minutes: f64,
 }
 
 impl Default for TrainSettings {
@@ -314,6 +325,9 @@ impl Default for TrainSettings {
             max_grad_norm: 1.0,
             log_every: 10,
             keep_checkpoints: 2,
+            keep_every: 0,
+            checkpoint_every_steps: 0,
+            checkpoint_every_minutes: 30.0,
         }
     }
 }
@@ -430,10 +444,23 @@ pub struct MetricsSettings {
     pub vqa: VqaEvaluator,
 }
 
+/// Who starts the processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Launcher {
+    /// `vlp run` itself, on this machine.
+    #[default]
+    Local,
+    /// Slurm: a batch job per stage.
+    Slurm,
+}
+
 /// Processes and devices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LaunchSettings {
+    /// Who starts the processes.
+    pub launcher: Launcher,
     /// Processes, one per device; gradients are averaged over them.
     #[schemars(range(min = 1), extend("x-unit" = "processes"))]
     pub world_size: usize,
@@ -462,6 +489,7 @@ pub struct LaunchSettings {
 impl Default for LaunchSettings {
     fn default() -> Self {
         Self {
+            launcher: Launcher::Local,
             world_size: 1,
             device: "auto".into(),
             threads: 0,
@@ -470,6 +498,54 @@ impl Default for LaunchSettings {
             timeout_s: 1800,
             hang_timeout_s: 900,
             max_restarts: 2,
+        }
+    }
+}
+
+/// How Slurm runs the processes, with `launch.launcher = "slurm"`. Empty texts and zeros leave it to Slurm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlurmSettings {
+    /// Machines; `launch.world_size` is a multiple of it.
+    #[schemars(range(min = 1), extend("x-unit" = "machines"))]
+    pub nodes: usize,
+    /// GPUs per machine.
+    pub gpus_per_node: usize,
+    /// Time limit of the job, as `--time` takes it, e.g. `08:00:00`.
+    pub time: String,
+    /// Partition.
+    pub partition: String,
+    /// Account.
+    pub account: String,
+    /// Features that the machines must have.
+    pub constraint: String,
+    /// Put the job back into the queue when it was interrupted before its end.
+    pub requeue: bool,
+    /// How long before the time limit the processes are asked to save and end.
+    #[schemars(range(min = 1, max = 65535), extend("x-unit" = "seconds"))]
+    pub signal_s: u64,
+    /// `vlp run` waits for the job; otherwise it submits and ends.
+    pub wait: bool,
+    /// Further options, a line each, e.g. `--mail-type=END`.
+    pub extra: Vec<String>,
+    /// Shell lines before the processes start, e.g. `module load cuda`.
+    pub setup: Vec<String>,
+}
+
+impl Default for SlurmSettings {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            gpus_per_node: 0,
+            time: String::new(),
+            partition: String::new(),
+            account: String::new(),
+            constraint: String::new(),
+            requeue: true,
+            signal_s: 120,
+            wait: true,
+            extra: Vec::new(),
+            setup: Vec::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ mod paper;
 use std::collections::BTreeSet;
 
 use super::diagnose::{Problem, Severity};
-use super::options::{CheckpointChoice, Settings};
+use super::options::{CheckpointChoice, Launcher, Settings};
 use super::resolve::Merge;
 
 /// All rules that `settings` break.
@@ -302,6 +302,22 @@ impl Rules<'_> {
                 launch.master_addr
             );
             self.error(&keys, message, "use 127.0.0.1, or `launch.device = \"tch-cpu\"` in a build with LibTorch");
+        }
+        let nodes = self.settings.slurm.nodes;
+        if launch.launcher == Launcher::Slurm {
+            if launch.world_size % nodes.max(1) != 0 {
+                let keys = [("launch.world_size", "not a multiple of the machines"), ("slurm.nodes", "")];
+                let message = format!(
+                    "`launch.world_size` is {}, not a multiple of `slurm.nodes` = {nodes}",
+                    launch.world_size
+                );
+                self.error(&keys, message, "every machine runs the same number of processes");
+            }
+            if nodes > 1 && launch.device == "flex" {
+                let keys = [("slurm.nodes", "several machines"), ("launch.device", "")];
+                let message = format!("`slurm.nodes` is {nodes}, but processes of the embedded engine meet on one machine");
+                self.error(&keys, message, "use `launch.device = \"tch-cpu\"` in a build with LibTorch, or one machine");
+            }
         }
         if launch.hang_timeout_s > 0 && launch.hang_timeout_s < 60 {
             let message = format!("`launch.hang_timeout_s` is {}: less than a minute", launch.hang_timeout_s);

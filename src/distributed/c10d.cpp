@@ -1,4 +1,4 @@
-// PyTorch's process group (TCPStore for the rendezvous, Gloo for the exchange) behind six C functions for c10d.rs.
+// PyTorch's process group (TCPStore for the rendezvous, Gloo for the exchange) behind a few C functions for c10d.rs.
 // Every function that can fail returns 0 when it did, and writes the reason into `error`.
 
 #include <algorithm>
@@ -7,7 +7,9 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <ATen/Functions.h>
@@ -128,6 +130,20 @@ int vlp_group_lengths(vlp_group* group, int64_t length, int64_t* lengths, char* 
 int vlp_group_bytes(vlp_group* group, uint8_t* mine, int64_t length, uint8_t* all, char* error, size_t size) {
   return guarded(error, size, [&] {
     all_gather(group, view(mine, length, at::kByte), view(all, length * group->gloo->getSize(), at::kByte));
+  });
+}
+
+// Rank 0 leaves a note of this number; the others look for it as long as the store answers.
+int vlp_group_rest(vlp_group* group, uint64_t number, char* error, size_t size) {
+  return guarded(error, size, [&] {
+    const std::string note = "rest/" + std::to_string(number);
+    if (group->gloo->getRank() == 0) {
+      group->store->set(note, std::vector<uint8_t>{1});
+      return;
+    }
+    while (!group->store->check({note})) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
   });
 }
 

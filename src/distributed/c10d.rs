@@ -39,6 +39,7 @@ unsafe extern "C" {
         size: usize,
     ) -> c_int;
     fn vlp_group_lengths(group: *mut Handle, length: i64, lengths: *mut i64, error: *mut c_char, size: usize) -> c_int;
+    fn vlp_group_rest(group: *mut Handle, number: u64, error: *mut c_char, size: usize) -> c_int;
     fn vlp_group_bytes(
         group: *mut Handle,
         mine: *mut u8,
@@ -55,6 +56,8 @@ pub struct C10d {
     handle: NonNull<Handle>,
     rank: usize,
     world_size: usize,
+    /// Waits for rank 0 so far.
+    waits: u64,
 }
 
 // SAFETY: the group is used by one thread at a time (`&mut self`), and Gloo does not tie it to the thread that made it.
@@ -97,7 +100,7 @@ impl C10d {
             )
         };
         let handle = NonNull::new(handle).ok_or_else(|| failed(first_line(&reason)))?;
-        Ok(Self { handle, rank, world_size })
+        Ok(Self { handle, rank, world_size, waits: 0 })
     }
 
     /// Calls `work` with the handle and room for a reason.
@@ -167,5 +170,12 @@ impl Collective for C10d {
             .zip(lengths)
             .map(|(one, n)| one[..(n.max(0) as usize).min(longest)].to_vec())
             .collect())
+    }
+
+    fn wait_for_rank_0(&mut self) -> Result<(), CollectiveError> {
+        self.waits += 1;
+        let number = self.waits;
+        // SAFETY: nothing is passed but the handle and room for a reason.
+        self.call("the wait for rank 0", |group, reason| unsafe { vlp_group_rest(group, number, reason, REASON) })
     }
 }

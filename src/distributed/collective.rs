@@ -84,14 +84,18 @@ pub trait Collective: Send {
     fn barrier(&mut self) -> Result<(), CollectiveError> {
         self.gather_bytes(&[]).map(|_| ())
     }
+
+    /// Returns when rank 0 has called it, however long that takes; an error when rank 0 ends before. For work that rank 0
+    /// does alone.
+    fn wait_for_rank_0(&mut self) -> Result<(), CollectiveError>;
 }
 
-/// Whether `flag` is set on any rank; the same answer on every rank.
-pub fn any(group: &mut dyn Collective, flag: bool) -> Result<bool, CollectiveError> {
+/// The flags that are set on any rank; the same answer on every rank.
+pub fn union_of(group: &mut dyn Collective, flags: u8) -> Result<u8, CollectiveError> {
     if group.world_size() == 1 {
-        return Ok(flag);
+        return Ok(flags);
     }
-    Ok(group.gather_bytes(&[u8::from(flag)])?.iter().any(|bytes| bytes.contains(&1)))
+    Ok(group.gather_bytes(&[flags])?.into_iter().flatten().fold(0, |all, flags| all | flags))
 }
 
 /// An error on every rank unless all hold the same `hash` of `what`.
@@ -125,5 +129,9 @@ impl Collective for Single {
 
     fn gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
         Ok(vec![bytes.to_vec()])
+    }
+
+    fn wait_for_rank_0(&mut self) -> Result<(), CollectiveError> {
+        Ok(())
     }
 }

@@ -19,6 +19,9 @@ const HELLO_TIME: Duration = Duration::from_secs(5);
 /// Time that rank 0 takes to tell a peer that it gives up.
 const ABORT_TIME: Duration = Duration::from_secs(1);
 
+/// For work whose length nobody knows: a year. The end of a process is noticed at once all the same.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Longest entry of a gather.
 const MAX_GATHERED: u64 = 1 << 32;
 
@@ -169,6 +172,20 @@ impl Collective for Loopback {
             }
         }
         Ok(all)
+    }
+
+    fn wait_for_rank_0(&mut self) -> Result<(), CollectiveError> {
+        const NAME: &str = "the wait for rank 0";
+        let (number, deadline) = self.begin();
+        if self.rank > 0 {
+            let done = self.peers[0].receive(Kind::Done, number, 0, Instant::now() + NO_LIMIT);
+            return done.map(|_| ()).map_err(|error| self.lost(0, NAME, &error));
+        }
+        for index in 0..self.peers.len() {
+            let sent = self.peers[index].send(Kind::Done, number, &[], deadline);
+            sent.map_err(|error| self.lost(index, NAME, &error))?;
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,6 @@ mod wire;
 pub use bucket::{BUCKET_FLOATS, all_reduce_mean_of, broadcast_all};
 #[cfg(feature = "tch")]
 pub use c10d::C10d;
-pub use collective::{Collective, CollectiveError, Single, any, verify_equal};
+pub use collective::{Collective, CollectiveError, Single, union_of, verify_equal};
 pub use loopback::Loopback;
 pub use rendezvous::{Rendezvous, RendezvousError, Transport};

@@ -22,6 +22,8 @@ pub enum Kind {
     Gather = 5,
     /// The sender gives up; the reason in words.
     Abort = 6,
+    /// Rank 0 has done what the others wait for.
+    Done = 7,
 }
 
 /// Header: kind, number of the operation, length of what follows.

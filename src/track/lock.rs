@@ -16,13 +16,15 @@ use super::{TrackError, now, time_text, write_atomic};
 use crate::config::{self, Settings};
 
 /// Keys (or their first parts) that change how a run is described, stored, or fed, but not what it computes.
-const WITHOUT_INFLUENCE: [&str; 13] = [
+const WITHOUT_INFLUENCE: [&str; 18] = [
     "experiment.description",
     "output",
     "paper",
     "data.workers",
     "data.prefetch",
     "launch.threads",
+    "launch.launcher",
+    "slurm",
     "launch.master_addr",
     "launch.master_port",
     "launch.timeout_s",
@@ -30,6 +32,9 @@ const WITHOUT_INFLUENCE: [&str; 13] = [
     "launch.max_restarts",
     "train.log_every",
     "train.keep_checkpoints",
+    "train.keep_every",
+    "train.checkpoint_every_steps",
+    "train.checkpoint_every_minutes",
 ];
 
 /// What stands for a fact that could not be found out.

@@ -187,14 +187,28 @@ impl RunDir {
         self.checkpoint(epoch).join("model.safetensors")
     }
 
+    /// Folder of the checkpoint written within an epoch, after `step` steps in all.
+    pub fn step_checkpoint(&self, step: u64) -> PathBuf {
+        self.checkpoints().join(format!("step-{step:08}"))
+    }
+
     /// Epochs whose checkpoints are kept, in order.
     pub fn checkpoint_epochs(&self) -> Result<Vec<usize>, TrackError> {
-        let mut epochs: Vec<usize> = folders(&self.checkpoints())?
+        self.numbered_checkpoints("epoch-")
+    }
+
+    /// Steps within an epoch whose checkpoints are kept, in order.
+    pub fn checkpoint_steps(&self) -> Result<Vec<u64>, TrackError> {
+        self.numbered_checkpoints("step-")
+    }
+
+    fn numbered_checkpoints<T: std::str::FromStr + Ord>(&self, prefix: &str) -> Result<Vec<T>, TrackError> {
+        let mut numbers: Vec<T> = folders(&self.checkpoints())?
             .iter()
-            .filter_map(|p| p.file_name()?.to_str()?.strip_prefix("epoch-")?.parse().ok())
+            .filter_map(|p| p.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok())
             .collect();
-        epochs.sort_unstable();
-        Ok(epochs)
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// Takes hold of the folder for running in it; an error when another process has it.
