@@ -213,15 +213,15 @@ fn the_loader_reports_the_first_damaged_image_in_order() {
 #[test]
 fn the_fingerprint_notices_changes_and_nothing_else() {
     let mini = Mini::new();
-    let first = fingerprint(&mini.settings).unwrap();
+    let first = fingerprint(&mini.settings, &[]).unwrap();
     assert_eq!(first.len(), 64);
     let other_options = DataSettings { workers: 7, max_images: 2, ..mini.settings.clone() };
-    assert_eq!(fingerprint(&other_options).unwrap(), first);
-    assert_eq!(fingerprint(&Mini::new().settings).unwrap(), first, "the folder does not count");
+    assert_eq!(fingerprint(&other_options, &[]).unwrap(), first);
+    assert_eq!(fingerprint(&Mini::new().settings, &[]).unwrap(), first, "the folder does not count");
 
     let mut seen = vec![first];
     let mut changed = |what: &str| {
-        let now = fingerprint(&mini.settings).unwrap();
+        let now = fingerprint(&mini.settings, &[]).unwrap();
         assert!(!seen.contains(&now), "{what} went unnoticed");
         seen.push(now);
     };
@@ -238,7 +238,7 @@ fn the_fingerprint_notices_changes_and_nothing_else() {
     std::fs::remove_file(mini.table_file("cls", 3)).unwrap();
     changed("a lost file");
     mini.write("regions_other.txt", "no region file");
-    assert_eq!(fingerprint(&mini.settings).unwrap(), *seen.last().unwrap());
+    assert_eq!(fingerprint(&mini.settings, &[]).unwrap(), *seen.last().unwrap());
 }
 
 #[test]

@@ -5,14 +5,15 @@ mod support;
 #[path = "support/model.rs"]
 mod world;
 
+use burn::module::Module;
 use support::{Array, arrays, assert_close, cases, golden_dir, json};
 use vlp::config::TrainSettings;
-use vlp::decode::Prompt;
+use vlp::decode::{Extent, Prompt, Stepper, encode_image, greedy_to};
 use vlp::metrics::cider::{self_critical, until_padding};
 use vlp::model::host_values;
 use vlp::model::layers::Pass;
 use vlp::train::bert_adam::{BertAdam, host_gradients, reference_norm};
-use vlp::train::objective::{MaskedOptions, SampledInputs, draw_log_probs, masked_loss, reward_loss};
+use vlp::train::objective::{MaskedOptions, SampledInputs, masked_loss, reward_loss, text_log_probs, text_places};
 
 #[test]
 fn training_curves() {
@@ -111,17 +112,39 @@ fn self_critical_training() {
         let device = device.autodiff();
         let model = world::model(&device);
         let image = golden["image"].i64();
-        let mask = golden["input_mask"].f32();
-        let segments = golden["segment_ids"].i64();
+        let features = images["feats"].rows(&image).float(&device);
+        let positions = images["vis_pe"].rows(&image).float(&device);
         let draws = words(&golden["draws"]);
-        let inputs = SampledInputs {
-            features: images["feats"].rows(&image).float(&device),
-            positions: images["vis_pe"].rows(&image).float(&device),
-            draws: &draws,
-            segments: &segments,
-            mask: &mask,
-        };
-        let log_probs = draw_log_probs(&model, prompt, &inputs, Pass::Evaluate);
+        let width = golden["draws"].shape[1];
+        // What the golden mask and segments say about the text; the image part is the same for all.
+        let (mask, segments) = (golden["input_mask"].f32(), golden["segment_ids"].i64());
+        let length = golden["segment_ids"].shape[1];
+        let start = length - width;
+        let text_segments: Vec<i64> = segments.chunks(length).flat_map(|row| &row[start..]).copied().collect();
+        let visible: Vec<f32> = mask
+            .chunks(length)
+            .enumerate()
+            .filter(|(row, _)| row % length >= start)
+            .flat_map(|(_, row)| {
+                assert!(row[..start].iter().all(|seen| *seen == 1.0), "the image is visible to all");
+                &row[start..]
+            })
+            .copied()
+            .collect();
+        let horizons: Vec<usize> =
+            rows("gt_ids").iter().map(|row| row.iter().position(|w| *w == 0).unwrap_or(width)).collect();
+        let places = text_places(image.len(), width, Some(&horizons));
+        assert_eq!(places, (text_segments, visible), "the horizon rule is the golden mask");
+        let inputs = SampledInputs { draws: &draws, segments: &places.0, visible: &places.1 };
+        let states = encode_image(&model, prompt, features.clone(), positions.clone(), Pass::Evaluate);
+        let log_probs = text_log_probs(&model, prompt, &states, &inputs, Pass::Evaluate);
+
+        let extent = Extent { words: width, end: prompt.sep, padding: prompt.pad };
+        let frozen = model.clone().valid();
+        let stepper = Stepper::new(&frozen, prompt, features.inner(), positions.inner()).with_horizons(Some(horizons));
+        let greedy: Vec<Vec<u32>> = greedy_to(stepper, extent).iter().map(|row| extent.cut(row)).collect();
+        assert_eq!(greedy, rows("greedy_cut"), "{name} greedy captions under the training mask");
+        assert_eq!(rows("draws").iter().map(|row| extent.cut(row)).collect::<Vec<_>>(), rows("sampled_cut"));
         assert_close(
             &format!("{name} log-probabilities"),
             &host_values(log_probs.clone()),
@@ -129,7 +152,7 @@ fn self_critical_training() {
             5e-5,
             0.0,
         );
-        let loss = reward_loss(log_probs, &words(&golden["sampled_cut"]), &golden["reward"].values);
+        let loss = reward_loss(log_probs, &words(&golden["sampled_cut"]), &golden["reward"].values, prompt.pad);
         assert_close(&format!("{name} loss"), &host_values(loss.clone()), &[info["loss"].as_f64().unwrap()], 1e-5, 0.0);
         let gradients = host_gradients(&model, &mut loss.backward());
         for (key, norm) in info["grad_norms"].as_object().unwrap() {

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("formats", &[]),
     ("distributed", &[]),
     ("track", &["config"]),
-    ("data", &["config"]),
+    ("data", &["config", "formats", "metrics"]),
     ("model", &["config", "formats"]),
     ("decode", &["model"]),
     ("train", &["config", "data", "model", "decode", "metrics", "distributed", "track"]),

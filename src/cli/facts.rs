@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Settings;
+use crate::config::{Dataset, Settings};
 use crate::data::DataError;
 use crate::data::fingerprint::fingerprint;
 use crate::data::karpathy::read_images;
 use crate::data::tokenizer::Tokenizer;
+use crate::data::vqa_imdb::answer_vocabulary;
 use crate::launch::plan::Facts;
 use crate::model::{DataSizes, parameter_count};
 
@@ -14,6 +15,10 @@ use crate::model::{DataSizes, parameter_count};
 pub fn facts(settings: &Settings) -> Result<Facts, DataError> {
     let data = &settings.data;
     let vocabulary = Tokenizer::from_file(&data.vocabulary, data.cased)?.vocab_size();
+    let answers = match data.dataset {
+        Dataset::Vqa2 => answer_vocabulary(data)?.len(),
+        _ => 0,
+    };
     let training = read_images(data, &data.train_splits)?;
     let mut split_images = BTreeMap::new();
     for split in used_splits(settings) {
@@ -29,18 +34,20 @@ pub fn facts(settings: &Settings) -> Result<Facts, DataError> {
         train_samples: training.iter().map(|image| image.references.len()).sum(),
         split_images,
         vocabulary,
-        parameters: parameter_count(&settings.model, data_sizes(settings, vocabulary)),
-        data_fingerprint: fingerprint(data)?,
+        parameters: parameter_count(&settings.model, data_sizes(settings, vocabulary, answers)),
+        data_fingerprint: fingerprint(data, &used_splits(settings))?,
     })
 }
 
 /// Sizes of the network that come from the data.
-pub fn data_sizes(settings: &Settings, vocabulary: usize) -> DataSizes {
+///
+/// `answers`: classes of the answer head, 0 for none.
+pub fn data_sizes(settings: &Settings, vocabulary: usize, answers: usize) -> DataSizes {
     DataSizes {
         vocabulary,
         region_feature_size: settings.data.region_feature_size,
         num_region_classes: settings.data.num_region_classes,
-        answers: 0,
+        answers,
     }
 }
 

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::Device;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -16,17 +14,19 @@ use tracing_subscriber::{EnvFilter, Layer};
 use super::context::{Context, Failure, exit};
 use super::facts::data_sizes;
 use super::run::track_failure;
-use crate::config::Settings;
+use crate::config::{Dataset, ObjectiveKind, Settings};
 use crate::data::karpathy::CaptionData;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
+use crate::data::vqa_imdb::{VqaData, answer_vocabulary};
 use crate::distributed::Single;
-use crate::evaluate::{CaptionTask, EvaluateError, save_predictions, score_predictions};
+use crate::evaluate::{EvaluateError, Evaluation, SplitData};
 use crate::model::weights::{self, LoadOptions, WeightsError};
 use crate::model::{Vlp, device};
 use crate::track::{Entry, Journal, Lock, RunDir, RunRecord, Scores};
 use crate::train::TrainError;
 use crate::train::engine::Training;
+use crate::train::step::TrainingData;
 
 /// Arguments of a worker.
 #[derive(Debug, clap::Args)]
@@ -121,7 +121,12 @@ fn work(run: &RunDir, context: &Context) -> Result<(), Failure> {
     let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
     let tokenizer = Tokenizer::from_file(&settings.data.vocabulary, settings.data.cased).map_err(data_failure)?;
     let store = Arc::new(RegionStore::open(&settings.data).map_err(data_failure)?);
-    let world = World { settings, run, journal: &journal, tokenizer: &tokenizer, store, device };
+    let answers = match settings.data.dataset {
+        Dataset::Vqa2 => answer_vocabulary(&settings.data).map_err(data_failure)?.len(),
+        _ => 0,
+    };
+    let evaluation = Evaluation { settings, tokenizer: &tokenizer, store, device };
+    let world = World { settings, run, journal: &journal, answers, evaluation };
     world.train(&lock, context)?;
     world.evaluate(context)
 }
@@ -131,23 +136,24 @@ struct World<'a> {
     settings: &'a Settings,
     run: &'a RunDir,
     journal: &'a Journal,
-    tokenizer: &'a Tokenizer,
-    store: Arc<RegionStore>,
-    device: Device,
+    /// Classes of the answer head; 0 for none.
+    answers: usize,
+    evaluation: Evaluation<'a>,
 }
 
 impl World<'_> {
     fn new_model(&self) -> Vlp {
-        let sizes = data_sizes(self.settings, self.tokenizer.vocab_size());
-        Vlp::new(&self.settings.model, sizes, self.settings.experiment.seed, &self.device)
+        let sizes = data_sizes(self.settings, self.evaluation.tokenizer.vocab_size(), self.answers);
+        Vlp::new(&self.settings.model, sizes, self.settings.experiment.seed, &self.evaluation.device)
     }
 
     /// Initial weights: random, and where there is a parent, its checkpoint's.
     fn initial_model(&self, lock: &Lock) -> Result<Vlp, Failure> {
         let model = self.new_model();
         let Some(parent) = &lock.parent else { return self.with_fc7(model) };
-        // The reference reads the transform of task 3 out of files that have several.
-        let mut options = LoadOptions { allow_missing: &self.settings.init.allow_missing, task_idx: Some(3) };
+        // Of files with several transforms the reference reads that of task 3 for captioning, of task 0 for questions.
+        let task_idx = if self.settings.objective.kind == ObjectiveKind::Vqa { 0 } else { 3 };
+        let mut options = LoadOptions { allow_missing: &self.settings.init.allow_missing, task_idx: Some(task_idx) };
         let mut allowed = options.allow_missing.to_vec();
         if !self.settings.init.fc7_weight.is_empty() {
             allowed.push("vis_embed.0.*".to_owned());
@@ -173,24 +179,32 @@ impl World<'_> {
         weights::load_fc7(model, Path::new(&init.fc7_weight), Path::new(&init.fc7_bias)).map_err(init_failure)
     }
 
-    fn load(&self, splits: &[String]) -> Result<Arc<CaptionData>, Failure> {
-        CaptionData::load(&self.settings.data, splits, self.tokenizer).map(Arc::new).map_err(data_failure)
+    fn training_data(&self) -> Result<TrainingData, Failure> {
+        let (data, tokenizer) = (&self.settings.data, self.evaluation.tokenizer);
+        Ok(match data.dataset {
+            Dataset::Vqa2 => TrainingData::Questions(Arc::new(
+                VqaData::load(data, &data.train_splits, tokenizer).map_err(data_failure)?,
+            )),
+            _ => TrainingData::Captions(Arc::new(
+                CaptionData::load(data, &data.train_splits, tokenizer).map_err(data_failure)?,
+            )),
+        })
     }
 
     fn train(&self, lock: &Lock, context: &Context) -> Result<(), Failure> {
         let settings = self.settings;
         let last = RunRecord::read(self.run).map_err(track_failure)?.last_epoch;
         let split = &settings.select.split;
-        let validation = if split.is_empty() { None } else { Some(self.load(std::slice::from_ref(split))?) };
+        let validation = if split.is_empty() { None } else { Some(self.evaluation.load(split).map_err(data_failure)?) };
         let training = Training {
             settings,
             run: self.run,
             journal: self.journal,
             collective: &mut Single,
-            device: self.device.clone(),
-            data: self.load(&settings.data.train_splits)?,
-            store: Arc::clone(&self.store),
-            tokenizer: self.tokenizer,
+            device: self.evaluation.device.clone(),
+            data: self.training_data()?,
+            store: Arc::clone(&self.evaluation.store),
+            tokenizer: self.evaluation.tokenizer,
             stop: &STOP,
             terminal: context.terminal,
             quiet: context.quiet,
@@ -198,55 +212,35 @@ impl World<'_> {
         let model = if last.is_some() { self.new_model() } else { self.initial_model(lock)? };
         let mut validate = |model: &Vlp, epoch: usize| match &validation {
             None => Ok(BTreeMap::new()),
-            Some(data) => self
-                .score(model, data, settings.select.beam_size, &format!("epoch-{epoch:04}.{split}"))
-                .map_err(|error| match error {
+            Some(data) => {
+                let file = self.run.predictions().join(format!("epoch-{epoch:04}.{split}.json"));
+                self.evaluation.score(model, data, settings.select.beam_size, &file).map_err(|error| match error {
                     EvaluateError::Data(e) => TrainError::Data(e),
                     EvaluateError::Track(e) => TrainError::Track(e),
                     other => TrainError::Validation(other.to_string()),
-                }),
+                })
+            }
         };
         training.run(model, &mut validate).map_err(train_failure)
     }
 
-    /// Captions a split, saves the predictions under `name`, and scores them.
-    fn score(
-        &self,
-        model: &Vlp,
-        data: &Arc<CaptionData>,
-        beam_size: usize,
-        name: &str,
-    ) -> Result<BTreeMap<String, f64>, EvaluateError> {
-        let task = CaptionTask {
-            data: Arc::clone(data),
-            store: Arc::clone(&self.store),
-            tokenizer: self.tokenizer,
-            data_settings: &self.settings.data,
-            settings: &self.settings.evaluate,
-            beam_size,
-        };
-        let started = Instant::now();
-        let predictions = task.caption(model, &self.device)?;
-        let seconds = started.elapsed().as_secs_f64();
-        save_predictions(&predictions, &self.run.predictions().join(format!("{name}.json")))?;
-        let scores = score_predictions(data, &predictions)?;
-        tracing::info!(predictions = name, images = predictions.len(), beam_size, seconds, "captioned");
-        Ok(scores)
-    }
-
-    /// Scores of the checkpoint of `epoch` on a split.
-    fn score_checkpoint(
-        &self,
-        epoch: usize,
-        split: &str,
-        data: &Arc<CaptionData>,
-    ) -> Result<BTreeMap<String, f64>, Failure> {
+    /// Scores of the checkpoint of `epoch` on a split; where answers are not published, its submissions are written.
+    fn score_checkpoint(&self, epoch: usize, split: &str, data: &SplitData) -> Result<BTreeMap<String, f64>, Failure> {
         let file = self.run.model_file(epoch);
         let (model, _) =
             weights::load(self.new_model(), &file, LoadOptions::default()).map_err(|e| Failure::new(exit::TRAIN, e))?;
         let beams = self.settings.evaluate.beam_size;
-        let name = format!("epoch-{epoch:04}.{split}.beam-{beams}");
-        self.score(&model.valid(), data, beams, &name).map_err(evaluate_failure)
+        let name = match data {
+            SplitData::Captions(_) => format!("epoch-{epoch:04}.{split}.beam-{beams}.json"),
+            SplitData::Questions(..) => format!("epoch-{epoch:04}.{split}.answers.json"),
+        };
+        let predictions = self.run.predictions().join(name);
+        let scores = self.evaluation.score(&model.valid(), data, beams, &predictions).map_err(evaluate_failure)?;
+        if let (true, SplitData::Questions(data, _)) = (scores.is_empty(), data) {
+            let folder = self.run.submissions();
+            self.evaluation.submit(split, data, &predictions, &folder).map_err(evaluate_failure)?;
+        }
+        Ok(scores)
     }
 
     /// Scores the checkpoints and splits that `[evaluate]` asks for and that have no scores yet.
@@ -255,7 +249,7 @@ impl World<'_> {
         let mut scores = Scores::load(&path).map_err(track_failure)?;
         let record = RunRecord::read(self.run).map_err(track_failure)?;
         for split in &self.settings.evaluate.splits {
-            let data = self.load(std::slice::from_ref(split))?;
+            let data = self.evaluation.load(split).map_err(data_failure)?;
             let mut of_epoch: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
             for choice in &self.settings.evaluate.checkpoints {
                 if scores.get(*choice, split).is_some() {
@@ -277,15 +271,25 @@ impl World<'_> {
                     self.journal.append(&entry).map_err(track_failure)?;
                 }
                 if !context.quiet {
-                    let (cider, beams) =
-                        (found.get("cider").map_or(0.0, |c| c * 100.0), self.settings.evaluate.beam_size);
-                    eprintln!("{split}  {kind} checkpoint (epoch {epoch}), beam {beams}: CIDEr {cider:.1}");
+                    eprintln!("{split}  {kind} checkpoint (epoch {epoch}), {}", self.headline(&found));
                 }
                 scores.insert(*choice, split, found);
                 scores.save(&path).map_err(track_failure)?;
             }
         }
         self.journal.sync().map_err(track_failure)
+    }
+
+    /// The score that people look at first.
+    fn headline(&self, scores: &BTreeMap<String, f64>) -> String {
+        let points = |name: &str| scores.get(name).map_or(0.0, |score| score * 100.0);
+        match self.settings.objective.kind {
+            ObjectiveKind::Vqa if scores.is_empty() => {
+                format!("submission ready: {}", self.run.submissions().display())
+            }
+            ObjectiveKind::Vqa => format!("accuracy {:.1}", points("overall")),
+            _ => format!("beam {}: CIDEr {:.1}", self.settings.evaluate.beam_size, points("cider")),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::error::DataError;
 use super::karpathy::CaptionData;
 use super::region_store::RegionStore;
-use super::sample::{Example, MaskMode, Sampler};
+use super::sample::{Choices, Example, MaskMode, Sampler};
 
 /// A batch of training examples.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,8 +157,17 @@ pub struct BatchSource {
 impl BatchSource {
     /// The batch of these samples in `epoch`; depends on nothing else.
     pub fn batch(&self, epoch: u64, samples: &[usize]) -> Result<Batch, DataError> {
-        let pieces = |index: usize| &self.data.samples[index].pieces;
-        let examples: Vec<Example> = samples.iter().map(|i| self.sampler.example(epoch, *i, pieces(*i))).collect();
+        self.batch_of(samples, |index, pieces| self.sampler.example(epoch, index, pieces))
+    }
+
+    /// The batch of these samples with nothing masked and everything visible, as questions are answered.
+    pub fn unmasked(&self, samples: &[usize]) -> Result<Batch, DataError> {
+        let choices = Choices::none(MaskMode::Bidirectional);
+        self.batch_of(samples, |_, pieces| self.sampler.layout().build(pieces, &choices))
+    }
+
+    fn batch_of(&self, samples: &[usize], example: impl Fn(usize, &[u32]) -> Example) -> Result<Batch, DataError> {
+        let examples: Vec<Example> = samples.iter().map(|i| example(*i, &self.data.samples[*i].pieces)).collect();
         let layout = self.sampler.layout();
         let mut batch = Batch::from_examples(&examples, layout.num_regions, self.sampler.max_pred(), layout.pad);
         let images = samples.iter().map(|index| self.data.samples[*index].image);

@@ -153,6 +153,43 @@ pub enum DataError {
         problem: RegionProblem,
     },
 
+    /// A file of another program.
+    #[error(transparent)]
+    Format(#[from] crate::formats::FormatError),
+
+    /// A split without a question file.
+    #[error(
+        "`data.imdb` names no question file of split `{split}`; it has {}\n\
+         \x20 help: add it, e.g. imdb = {{ {split} = \"…/imdb_{split}.npy\" }}, or correct `data.train_splits`, `select.split` or `evaluate.splits`",
+        quoted(known)
+    )]
+    NoImdb {
+        /// Asked for.
+        split: String,
+        /// Present.
+        known: Vec<String>,
+    },
+
+    /// The answer vocabulary is unusable.
+    #[error("answer vocabulary `{}`: {problem}\n  help: `data.answers` must list one answer per line, `<unk>` first (answers_vqa.txt)", path.display())]
+    Answers {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// The answers to a question are unusable.
+    #[error("`{}`: question {question}: {problem}\n  help: `data.imdb` must name question files in pythia's layout, with ten answers per question", path.display())]
+    PeoplesAnswers {
+        /// The file.
+        path: PathBuf,
+        /// Id of the question.
+        question: u64,
+        /// What is wrong.
+        problem: String,
+    },
+
     /// A loader thread broke down; this is a defect of the program.
     #[error(
         "a loader thread broke down at batch {index}: {message}\n  help: this is a defect of vlp; please report it with the lines above"
@@ -333,6 +370,12 @@ impl DataError {
     /// An error about a table of regions.
     pub fn region(path: &Path, dataset: &str, problem: RegionProblem) -> Self {
         Self::Region { path: path.to_owned(), dataset: dataset.to_owned(), problem }
+    }
+
+    /// An error about what people answered to a question.
+    pub fn answers(path: &str, question: u64, problem: &str) -> Self {
+        let problem = problem.lines().next().unwrap_or_default().to_owned();
+        Self::PeoplesAnswers { path: PathBuf::from(path), question, problem }
     }
 
     /// An error of the file system about the file that `key` names.

@@ -1,6 +1,6 @@
 //! A short name for the data that an experiment reads, so that a changed data root is noticed.
 //!
-//! Covered: the whole content of the annotations, the list of valid images and the vocabulary; of the box file and the region
+//! Covered: the whole content of the annotations (in VQA: the question files and the answer vocabulary), the list of valid images and the vocabulary; of the box file and the region
 //! files their names, their sizes, and the first and last 64 KiB (of at most 2000 region files, evenly spread in the order of
 //! names). Not covered: folders, times, options, and changes in the middle of region files that keep the size.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use sha2::{Digest, Sha256};
 
-use crate::config::{DataSettings, RegionFormat};
+use crate::config::{DataSettings, Dataset, RegionFormat};
 
 use super::error::{DataError, RegionProblem, read_file};
 
@@ -21,15 +21,21 @@ const END: u64 = 64 * 1024;
 /// Region files whose content is looked at.
 const LOOKED_AT: usize = 2000;
 
-/// The fingerprint: 64 hexadecimal digits.
-pub fn fingerprint(settings: &DataSettings) -> Result<String, DataError> {
+/// The fingerprint: 64 hexadecimal digits. Of VQA's question files those of `splits` are covered.
+pub fn fingerprint(settings: &DataSettings, splits: &[String]) -> Result<String, DataError> {
     let mut hash = Sha256::new();
     hash.update(b"vlp data 1");
-    let whole = [
-        ("data.annotations", "annotation file", &settings.annotations),
+    let mut whole = vec![
         ("data.valid_images", "list of valid images", &settings.valid_images),
         ("data.vocabulary", "vocabulary", &settings.vocabulary),
     ];
+    if settings.dataset == Dataset::Vqa2 {
+        whole.push(("data.answers", "answer vocabulary", &settings.answers));
+        let files = settings.imdb.iter().filter(|(split, _)| splits.contains(split));
+        whole.extend(files.map(|(_, path)| ("data.imdb", "question file (imdb)", path)));
+    } else {
+        whole.insert(0, ("data.annotations", "annotation file", &settings.annotations));
+    }
     for (key, what, path) in whole {
         hash.update(Sha256::digest(read_file(key, what, path)?));
     }

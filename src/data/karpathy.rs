@@ -14,6 +14,7 @@ use crate::config::{DataSettings, Dataset};
 
 use super::error::{DataError, read_file};
 use super::tokenizer::Tokenizer;
+use super::vqa_imdb;
 
 /// The images and captions of some splits, in the order of the annotation file.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,8 +102,11 @@ struct Sentence {
     raw: String,
 }
 
-/// The images of `splits` as [`CaptionData::load`] selects them.
+/// The images of `splits` as [`CaptionData::load`] selects them; in VQA with their questions in place of captions.
 pub fn read_images(settings: &DataSettings, splits: &[String]) -> Result<Vec<ImageRecord>, DataError> {
+    if settings.dataset == Dataset::Vqa2 {
+        return vqa_imdb::read_images(settings, splits);
+    }
     let path = PathBuf::from(&settings.annotations);
     let bytes = read_file("data.annotations", "annotation file", &settings.annotations)?;
     let file: File = serde_json::from_slice(&bytes).map_err(|error| explain(&path, &bytes, &error))?;
@@ -160,12 +164,9 @@ fn record(dataset: Dataset, path: &Path, index: usize, entry: Entry) -> Result<I
     };
     let image_id = match dataset {
         Dataset::Flickr30k => ImageId::Name(stem.clone()),
-        Dataset::Coco => {
-            let digits = &stem[stem.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
-            ImageId::Number(digits.parse().map_err(|_| {
-                no_id("filename", format!("`{}`", entry.filename), "a name that ends in the number of a COCO image")
-            })?)
-        }
+        Dataset::Coco | Dataset::Vqa2 => ImageId::Number(coco_id(&stem).ok_or_else(|| {
+            no_id("filename", format!("`{}`", entry.filename), "a name that ends in the number of a COCO image")
+        })?),
         Dataset::Cc => ImageId::Number(
             entry.imgid.as_u64().ok_or_else(|| no_id("imgid", describe(Some(&entry.imgid)), "a whole number"))?,
         ),
@@ -174,8 +175,13 @@ fn record(dataset: Dataset, path: &Path, index: usize, entry: Entry) -> Result<I
     Ok(ImageRecord { stem, file_name: entry.filename, image_id, split: entry.split, references })
 }
 
+/// The number at the end of the name of a COCO image.
+pub(super) fn coco_id(stem: &str) -> Option<u64> {
+    stem[stem.trim_end_matches(|c: char| c.is_ascii_digit()).len()..].parse().ok()
+}
+
 /// The usable file names: the keys of an object, or the strings of an array.
-fn read_valid(settings: &DataSettings) -> Result<HashSet<String>, DataError> {
+pub(super) fn read_valid(settings: &DataSettings) -> Result<HashSet<String>, DataError> {
     let path = Path::new(&settings.valid_images);
     let bytes = read_file("data.valid_images", "list of valid images", &settings.valid_images)?;
     let layout = |place: String, found: &Value, expected| DataError::Layout {

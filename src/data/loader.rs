@@ -46,6 +46,13 @@ pub fn training_batches(
     Prefetcher::new(count, settings.workers, settings.prefetch, make)
 }
 
+/// All samples of a source in order, `batch_size` at a time, with nothing masked.
+pub fn unmasked_batches(source: BatchSource, batch_size: usize, settings: &DataSettings) -> Prefetcher<Batch> {
+    let plan = in_batches(&(0..source.data.samples.len()).collect::<Vec<_>>(), batch_size);
+    let count = plan.len();
+    Prefetcher::new(count, settings.workers, settings.prefetch, move |index: usize| source.unmasked(&plan[index]))
+}
+
 /// The regions of all images of `data`, in order, `batch_size` at a time.
 pub fn image_batches(
     data: &Arc<CaptionData>,

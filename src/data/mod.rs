@@ -6,6 +6,8 @@ pub mod error;
 
 pub mod karpathy;
 
+pub mod vqa_imdb;
+
 pub mod region_store;
 
 pub mod positions;

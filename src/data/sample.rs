@@ -63,6 +63,14 @@ pub struct Choices {
     pub masked_regions: Vec<usize>,
 }
 
+impl Choices {
+    /// Nothing masked, and a text that is too long cut at its tail.
+    pub fn none(mode: MaskMode) -> Self {
+        let (masked_positions, replacements, masked_regions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { mode, drop_front: 0, masked_positions, replacements, masked_regions }
+    }
+}
+
 /// A training example of its own length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {

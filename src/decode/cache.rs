@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::model::Vlp;
 use crate::model::encoder::{HIDDEN, KeysValues, Layer};
-use crate::model::layers::Pass;
+use crate::model::layers::{DropoutStream, Part, Pass, dropout};
 
 /// Token ids and segments of the sequence-to-sequence layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,50 @@ pub struct Prompt {
 /// Segment ids of the image part and of the text (new style).
 pub const SEGMENTS: (i64, i64) = (4, 5);
 
+/// Segment id of padding.
+pub const PADDING_SEGMENT: i64 = 0;
+
+/// Keys and values of `[CLS] regions [SEP]` in every layer, each `[B, A, S, D]`. The image never sees the text, so these
+/// hold for whatever is written behind it. `features` `[B, R, F]`, `positions` `[B, R, 6 + C]`.
+pub fn encode_image(
+    model: &Vlp,
+    prompt: Prompt,
+    features: Tensor<3>,
+    positions: Tensor<3>,
+    pass: Pass,
+) -> Vec<KeysValues> {
+    let [images, regions, _] = features.dims();
+    let device = features.device();
+    let length = regions + 2;
+    let ids = [prompt.cls, prompt.sep].map(i64::from).repeat(images);
+    let ids = Tensor::from_data(TensorData::new(ids, [images, 2]), &device);
+    let segments = Tensor::<2, Int>::full([images, length], SEGMENTS.0, &device);
+    let regions = model.regions(features, positions, pass);
+    let mut x = model.bert.embeddings.forward(ids, segments, &regions, pass);
+    let visible = Tensor::<4>::zeros([images, 1, 1, 1], &device);
+    let layers = &model.bert.encoder.layer;
+    let mut image = Vec::with_capacity(layers.len());
+    for (i, layer) in layers.iter().enumerate() {
+        let keys = layer.keys_values(x.clone());
+        if i + 1 < layers.len() {
+            let context = layer.attend(x.clone(), &keys, visible.clone(), pass);
+            x = layer.complete(context, x, pass);
+        }
+        image.push(keys);
+    }
+    image
+}
+
+/// Dropout of a text that is written word by word, as the pass over the finished text has it
+/// (`train::objective::text_log_probs`): W words, behind them W `[MASK]` queries.
+#[derive(Debug, Clone)]
+pub struct TextDropout {
+    /// Seed of the text's masks.
+    pub seed: u64,
+    /// W.
+    pub words: usize,
+}
+
 /// The state of incremental decoding for a batch of images.
 #[derive(Debug)]
 pub struct Stepper<'a> {
@@ -39,30 +83,46 @@ pub struct Stepper<'a> {
     rows: usize,
     image_length: usize,
     text_length: usize,
+    /// `[N]`: text places from this on see the image only, not even themselves; none when every place sees what is before it.
+    horizons: Option<Vec<usize>>,
+    dropout: Option<TextDropout>,
+    /// `[N]`: row of the first step that each row continues.
+    origins: Vec<usize>,
 }
 
 impl<'a> Stepper<'a> {
     /// Encodes the images: `features` `[B, R, F]`, `positions` `[B, R, 6 + C]`. `model` must be in evaluation form.
     pub fn new(model: &'a Vlp, prompt: Prompt, features: Tensor<3>, positions: Tensor<3>) -> Self {
-        let [images, regions, _] = features.dims();
-        let device = features.device();
-        let length = regions + 2;
-        let ids = [prompt.cls, prompt.sep].map(i64::from).repeat(images);
-        let ids = Tensor::from_data(TensorData::new(ids, [images, 2]), &device);
-        let segments = Tensor::<2, Int>::full([images, length], SEGMENTS.0, &device);
-        let regions = model.regions(features, positions, Pass::Evaluate);
-        let mut x = model.bert.embeddings.forward(ids, segments, &regions, Pass::Evaluate);
-        let visible = Tensor::<4>::zeros([images, 1, 1, 1], &device);
-        let mut image = Vec::with_capacity(model.bert.encoder.layer.len());
-        for (i, layer) in model.bert.encoder.layer.iter().enumerate() {
-            let keys = layer.keys_values(x.clone());
-            if i + 1 < model.bert.encoder.layer.len() {
-                let context = layer.attend(x.clone(), &keys, visible.clone(), Pass::Evaluate);
-                x = layer.complete(context, x, Pass::Evaluate);
-            }
-            image.push(keys);
+        Self::behind(model, prompt, encode_image(model, prompt, features, positions, Pass::Evaluate))
+    }
+
+    /// Writes behind images that are encoded already ([`encode_image`]); there is at least one layer.
+    pub fn behind(model: &'a Vlp, prompt: Prompt, image: Vec<KeysValues>) -> Self {
+        let [images, _, image_length, _] = image[0].keys.dims();
+        Self {
+            model,
+            prompt,
+            image,
+            text: Vec::new(),
+            images,
+            rows: images,
+            image_length,
+            text_length: 0,
+            horizons: None,
+            dropout: None,
+            origins: (0..images).collect(),
         }
-        Self { model, prompt, image, text: Vec::new(), images, rows: images, image_length: length, text_length: 0 }
+    }
+
+    /// As in training on a caption of `horizons[b]` words (its end included): places from there on have the segment of
+    /// padding and see the image only. One number per image, before the first step; none for no such limit.
+    pub fn with_horizons(self, horizons: Option<Vec<usize>>) -> Self {
+        Self { horizons, ..self }
+    }
+
+    /// With dropout on the text. The image part brings its own.
+    pub fn with_dropout(self, dropout: TextDropout) -> Self {
+        Self { dropout: Some(dropout), ..self }
     }
 
     /// Rows of the last prediction: images, or images × beams.
@@ -81,20 +141,20 @@ impl<'a> Stepper<'a> {
         let start = (self.image_length + self.text_length) as i64;
         let places: Vec<i64> = (0..tokens.len()).map(|i| start + (i % count) as i64).collect();
         let int = |values: Vec<i64>| Tensor::<1, Int>::from_data(TensorData::from(values.as_slice()), &device);
-        let segments = vec![SEGMENTS.1; tokens.len()];
+        let segments = self.segments(count);
+        let stream = self.dropout.as_ref().map(|dropout| DropoutStream::new(dropout.seed));
+        let part = self.dropout.as_ref().map(|dropout| self.part(dropout, count)).unwrap_or_default();
+        let pass = stream.as_ref().map_or(Pass::Evaluate, |stream| Pass::Part(stream, &part));
         let x = self.model.bert.embeddings.tokens(int(tokens), int(places), int(segments));
         let hidden = x.dims()[1];
-        let mut x = x.reshape([self.rows, count, hidden]);
-
-        // The last word does not see [MASK]; everything else is visible.
-        let mut bias = vec![0f32; count * (self.text_length + count)];
-        if count == 2 {
-            bias[self.text_length + 1] = HIDDEN;
-        }
-        let bias = TensorData::new(bias, [1, 1, count, self.text_length + count]);
-        let bias = Tensor::<4>::from_data(bias, &device);
+        let mut x = dropout(x.reshape([self.rows, count, hidden]), self.model.bert.embeddings.dropout_prob, pass);
+        let bias = self.bias(count);
+        let bias_rows = bias.dims()[0];
 
         let layers = &self.model.bert.encoder.layer;
+        // The last block computes the prediction only.
+        let mut last_part = part.clone();
+        last_part.rows = part.rows.last().copied().into_iter().collect();
         for (i, layer) in layers.iter().enumerate() {
             let fresh = layer.keys_values(x.clone());
             let keys = match self.text.get(i) {
@@ -104,13 +164,16 @@ impl<'a> Stepper<'a> {
                     values: Tensor::cat(vec![kept.values.clone(), fresh.values], 2),
                 },
             };
-            let mut bias = bias.clone();
+            let (mut bias, mut pass) = (bias.clone(), pass);
             if i + 1 == layers.len() {
                 x = x.slice([0..self.rows, count - 1..count, 0..hidden]);
-                bias = bias.slice([0..1, 0..1, count - 1..count, 0..self.text_length + count]);
+                bias = bias.slice([0..bias_rows, 0..1, count - 1..count, 0..self.text_length + count]);
+                if let Pass::Part(stream, _) = pass {
+                    pass = Pass::Part(stream, &last_part);
+                }
             }
-            let context = self.attend(layer, &self.image[i], &keys, x.clone(), bias);
-            x = layer.complete(context, x, Pass::Evaluate);
+            let context = self.attend(layer, &self.image[i], &keys, x.clone(), bias, pass);
+            x = layer.complete(context, x, pass);
             if count == 2 {
                 let kept = self.text_length + 1;
                 let keep = |t: Tensor<4>| {
@@ -127,8 +190,57 @@ impl<'a> Stepper<'a> {
         self.model.word_logits(x.reshape([self.rows, hidden]))
     }
 
+    /// Segment ids of the next `count` tokens of each row.
+    fn segments(&self, count: usize) -> Vec<i64> {
+        let segment = |row: usize, place: usize| match &self.horizons {
+            Some(horizons) if place >= horizons[row] => PADDING_SEGMENT,
+            _ => SEGMENTS.1,
+        };
+        (0..self.rows * count).map(|i| segment(i / count, self.text_length + i % count)).collect()
+    }
+
+    /// Attention bias of the next `count` tokens over the text, `[1 or N, 1, count, t + count]`: the last word does not see
+    /// `[MASK]`, places beyond the horizon see no text.
+    fn bias(&self, count: usize) -> Tensor<4> {
+        let width = self.text_length + count;
+        let rows = if self.horizons.is_some() { self.rows } else { 1 };
+        let mut bias = vec![0f32; rows * count * width];
+        for (i, values) in bias.chunks_exact_mut(width).enumerate() {
+            let (row, token) = (i / count, i % count);
+            if token + 1 < count {
+                values[width - 1] = HIDDEN;
+            }
+            if self.horizons.as_ref().is_some_and(|horizons| self.text_length + token >= horizons[row]) {
+                values.fill(HIDDEN);
+            }
+        }
+        Tensor::from_data(TensorData::new(bias, [rows, 1, count, width]), &self.image[0].keys.device())
+    }
+
+    /// Where the next `count` tokens, and what they see, stand in the pass over the finished text.
+    fn part(&self, dropout: &TextDropout, count: usize) -> Part {
+        let (image, words) = (self.image_length, dropout.words);
+        let written = self.text_length + count - 1;
+        let query = words + written;
+        Part {
+            samples: self.origins.clone(),
+            rows: (self.text_length..written).chain([query]).collect(),
+            all_rows: 2 * words,
+            columns: (0..image + written).chain([image + query]).collect(),
+            all_columns: image + 2 * words,
+        }
+    }
+
     /// Attention of `x` `[N, q, H]` over the image's keys, read by all beams of an image at once, and the row's own text.
-    fn attend(&self, layer: &Layer, image: &KeysValues, text: &KeysValues, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+    fn attend(
+        &self,
+        layer: &Layer,
+        image: &KeysValues,
+        text: &KeysValues,
+        x: Tensor<3>,
+        bias: Tensor<4>,
+        pass: Pass,
+    ) -> Tensor<3> {
         let [rows, count, hidden] = x.dims();
         let queries = layer.queries(x); // [N, A, q, D]
         let [_, heads, _, size] = queries.dims();
@@ -153,6 +265,7 @@ impl<'a> Stepper<'a> {
         let over_text = queries.matmul(text.keys.clone().transpose()) + bias; // [N, A, q, t + q]
         let texts = over_text.dims()[3];
         let weights = softmax(Tensor::cat(vec![over_image, over_text], 3), 3);
+        let weights = dropout(weights, layer.attention_dropout_prob, pass);
         let all = [0..rows, 0..heads, 0..count];
         let [r, a, q] = all;
         let on_image = weights.clone().slice([r.clone(), a.clone(), q.clone(), 0..length]);
@@ -165,6 +278,10 @@ impl<'a> Stepper<'a> {
     /// Goes on with `beams` rows per image: row r of the new state continues row `from[r]` of the old one.
     pub fn reorder(&mut self, from: &[usize]) {
         self.rows = from.len();
+        self.origins = from.iter().map(|row| self.origins[*row]).collect();
+        if let Some(horizons) = &mut self.horizons {
+            *horizons = from.iter().map(|row| horizons[*row]).collect();
+        }
         if self.text.is_empty() {
             return;
         }

@@ -47,7 +47,7 @@ pub fn greedy_logits(mut stepper: Stepper, steps: usize) -> (Vec<Vec<u32>>, Vec<
 }
 
 /// Index of the largest logit of each row.
-fn best_words(logits: Tensor<2>) -> Vec<u32> {
+pub(super) fn best_words(logits: Tensor<2>) -> Vec<u32> {
     let [rows, vocabulary] = logits.dims();
     let values = host_values(logits);
     (0..rows)

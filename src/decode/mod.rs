@@ -10,6 +10,9 @@ mod greedy;
 
 mod beam;
 
+mod sample;
+
 pub use beam::{BeamResult, BeamSettings, Frame, beam_search};
-pub use cache::{Prompt, Stepper};
+pub use cache::{Prompt, Stepper, TextDropout, encode_image};
 pub use greedy::{greedy, greedy_logits};
+pub use sample::{Extent, greedy_to, sample};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use super::EvaluateError;
 use crate::config::{DataSettings, EvaluateSettings};
-use crate::data::DataError;
 use crate::data::batch::ImageBatch;
 use crate::data::karpathy::{CaptionData, ImageId};
 use crate::data::loader::image_batches;
@@ -18,20 +18,6 @@ use crate::decode::{BeamSettings, Prompt, Stepper, beam_search, greedy};
 use crate::metrics::{CaptionEntry, CaptionScores, score_captions};
 use crate::model::Vlp;
 use crate::track::{TrackError, write_atomic};
-
-/// Why a split could not be decoded or scored.
-#[derive(Debug, thiserror::Error)]
-pub enum EvaluateError {
-    /// Data on disk.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The predictions file.
-    #[error(transparent)]
-    Track(#[from] TrackError),
-    /// The metrics cannot be computed.
-    #[error("the captions cannot be scored: {0}")]
-    Metrics(String),
-}
 
 /// One entry of a COCO results file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,57 @@
 //! From a data set and a model to a predictions file, and from that to scores.
 
+use crate::data::DataError;
+use crate::track::TrackError;
+
 mod caption;
 
-pub use caption::{CaptionTask, EvaluateError, Prediction, save_predictions, score_predictions};
+mod answer;
+
+mod split;
+
+pub use answer::{AnswerPrediction, AnswerTask, save_answers, score_answers, write_submissions};
+pub use caption::{CaptionTask, Prediction, save_predictions, score_predictions};
+pub use split::{Evaluation, SplitData};
+
+/// Why a split could not be predicted or scored.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// Data on disk.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The predictions file.
+    #[error(transparent)]
+    Track(#[from] TrackError),
+    /// The metrics cannot be computed.
+    #[error("the predictions cannot be scored: {0}")]
+    Metrics(String),
+    /// The model answers no questions.
+    #[error("the model has no answer head\n  help: train or load one with `objective.kind = \"vqa\"`")]
+    NoAnswerHead,
+    /// A question without a prediction.
+    #[error(
+        "question {question} has no predicted answer\n  help: is its image in the list of valid images, and the question in the imdb file? every question must be answered"
+    )]
+    Unanswered {
+        /// The question.
+        question: u64,
+    },
+    /// A question with two predictions.
+    #[error(
+        "question {question} is answered twice\n  help: the evaluation server takes one answer per question; remove duplicates from the imdb file"
+    )]
+    AnsweredTwice {
+        /// The question.
+        question: u64,
+    },
+    /// An answer that is not a class.
+    #[error(
+        "question {question} is answered with {answer:?}, which is not in the answer vocabulary\n  help: `data.answers` must be the vocabulary that the model was trained with"
+    )]
+    UnknownAnswer {
+        /// The question.
+        question: u64,
+        /// The answer.
+        answer: String,
+    },
+}

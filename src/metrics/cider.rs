@@ -140,18 +140,32 @@ pub struct SelfCritical {
 /// The common length of the three lists is the shortest of them.
 pub fn self_critical<S: AsRef<[u32]>>(sampled: &[S], greedy: &[S], references: &[S], padding: u32) -> SelfCritical {
     let batch = sampled.len().min(greedy.len()).min(references.len());
-    let cut = |rows: &[S]| {
-        rows[..batch].iter().map(|row| NgramCounts::new(until_padding(row.as_ref(), padding))).collect::<Vec<_>>()
+    let mut twice: Vec<[NgramCounts; 1]> = counts(&references[..batch], padding).into_iter().map(|r| [r]).collect();
+    twice.extend_from_within(..);
+    self_critical_over(&DocumentFrequencies::new(&twice), sampled, greedy, references, padding)
+}
+
+/// As [`self_critical`], with document frequencies from elsewhere (a corpus, for one): the rewards do not depend on the batch.
+pub fn self_critical_over<S: AsRef<[u32]>>(
+    frequencies: &DocumentFrequencies,
+    sampled: &[S],
+    greedy: &[S],
+    references: &[S],
+    padding: u32,
+) -> SelfCritical {
+    let batch = sampled.len().min(greedy.len()).min(references.len());
+    let documents: Vec<[NgramCounts; 1]> = counts(&references[..batch], padding).into_iter().map(|r| [r]).collect();
+    let score = |rows: &[S]| {
+        let rows = counts(&rows[..batch], padding);
+        rows.iter().zip(&documents).map(|(row, r)| frequencies.score(row, r)).collect::<Vec<_>>()
     };
-    let documents: Vec<[NgramCounts; 1]> = cut(references).into_iter().map(|r| [r]).collect();
-    let mut twice = documents.clone();
-    twice.extend_from_slice(&documents);
-    let frequencies = DocumentFrequencies::new(&twice);
-    let score =
-        |rows: &[S]| cut(rows).iter().zip(&documents).map(|(row, r)| frequencies.score(row, r)).collect::<Vec<_>>();
     let (sampled, greedy) = (score(sampled), score(greedy));
     let reward = sampled.iter().zip(&greedy).map(|(s, g)| s - g).collect();
     SelfCritical { sampled, greedy, reward }
+}
+
+fn counts<S: AsRef<[u32]>>(rows: &[S], padding: u32) -> Vec<NgramCounts> {
+    rows.iter().map(|row| NgramCounts::new(until_padding(row.as_ref(), padding))).collect()
 }
 
 /// The row up to and with its first `padding`; all of it if there is none.

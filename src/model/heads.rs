@@ -68,3 +68,10 @@ impl AnswerClassifier {
         self.linear_2.forward(relu(self.linear_0.forward(first * separator)))
     }
 }
+
+/// The answer of one question: the largest of `logits` `[A]`, the first of equal ones; answer 0 is `<unk>` and never
+/// wins.
+pub fn best_answer(logits: &[f32]) -> usize {
+    let start = (1, f32::NEG_INFINITY);
+    logits.iter().enumerate().skip(1).fold(start, |best, (i, v)| if *v > best.1 { (i, *v) } else { best }).0
+}

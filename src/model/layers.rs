@@ -70,17 +70,69 @@ pub enum Pass<'a> {
     Evaluate,
     /// Dropout from this stream.
     Train(&'a DropoutStream),
+    /// Dropout as the same positions have it in a larger pass over the same stream.
+    Part(&'a DropoutStream, &'a Part),
+}
+
+/// Which positions of a larger pass a smaller one computes. A tensor `[b, q, H]` stands for rows of `[B, Q, H]`, one of
+/// `[b, A, q, k]` for rows and columns of `[B, A, Q, K]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// `[b]`: sample of the larger batch.
+    pub samples: Vec<usize>,
+    /// `[q]`: row.
+    pub rows: Vec<usize>,
+    /// Q.
+    pub all_rows: usize,
+    /// `[k]`: column of the attention.
+    pub columns: Vec<usize>,
+    /// K.
+    pub all_columns: usize,
+}
+
+impl Part {
+    /// Places of the elements of `shape` (3 or 4 axes) in the larger tensor, in order.
+    fn places(&self, shape: &[usize]) -> Vec<usize> {
+        let mut places = Vec::with_capacity(shape.iter().product());
+        match *shape {
+            [_, _, width] => {
+                for sample in &self.samples {
+                    for row in &self.rows {
+                        let start = (sample * self.all_rows + row) * width;
+                        places.extend(start..start + width);
+                    }
+                }
+            }
+            [_, heads, _, _] => {
+                for sample in &self.samples {
+                    for head in 0..heads {
+                        for row in &self.rows {
+                            let start = ((sample * heads + head) * self.all_rows + row) * self.all_columns;
+                            places.extend(self.columns.iter().map(|column| start + column));
+                        }
+                    }
+                }
+            }
+            _ => places.extend(0..shape.iter().product()),
+        }
+        places
+    }
 }
 
 /// Dropout with probability `prob`: kept values are scaled by 1/(1 − prob).
 pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
-    let Pass::Train(stream) = pass else { return x };
+    let (Pass::Train(stream) | Pass::Part(stream, _)) = pass else { return x };
     if prob <= 0.0 {
         return x;
     }
     let key = stream.next_key();
     let shape = x.shape();
-    let mask = dropout_mask(shape.num_elements(), prob, key);
+    let mask = match pass {
+        Pass::Part(_, part) => {
+            part.places(&x.dims()).into_iter().map(|place| dropout_value(place, prob, key)).collect()
+        }
+        _ => dropout_mask(shape.num_elements(), prob, key),
+    };
     let device = x.device().inner();
     let mask = Tensor::<D>::from_data(TensorData::new(mask, shape), &device);
     x.mul(Tensor::from_inner(mask))
@@ -104,6 +156,13 @@ fn dropout_mask(size: usize, prob: f64, key: u64) -> Vec<f32> {
     mask
 }
 
+/// Element `place` of [`dropout_mask`].
+fn dropout_value(place: usize, prob: f64, key: u64) -> f32 {
+    let bits = mix(key.wrapping_add((place as u64 / 2).wrapping_mul(GOLDEN)));
+    let half = if place.is_multiple_of(2) { bits as u32 } else { (bits >> 32) as u32 };
+    if half < (prob * 4_294_967_296.0) as u32 { 0.0 } else { (1.0 / (1.0 - prob)) as f32 }
+}
+
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection whose outputs for a counter pass as random bits.
@@ -123,8 +182,37 @@ mod tests {
         assert_eq!(a, dropout_mask(100_000, 0.1, 7));
         assert_ne!(a, dropout_mask(100_000, 0.1, 8));
         assert_eq!(a[..1001], dropout_mask(1001, 0.1, 7)[..]);
+        assert!((0..100_000).all(|place| a[place] == dropout_value(place, 0.1, 7)));
         let dropped = a.iter().filter(|v| **v == 0.0).count();
         assert_eq!(dropped, 9992);
         assert!(a.iter().all(|v| *v == 0.0 || *v == 1.0 / 0.9));
+    }
+
+    #[test]
+    fn a_part_has_the_masks_of_the_whole() {
+        use burn::tensor::Device;
+        let stream = || DropoutStream::new(5);
+        let ones = |shape: [usize; 4]| Tensor::<4>::ones(shape, &Device::flex());
+        let values = |t: Tensor<4>| t.into_data().try_into_vec::<f32>().unwrap();
+        let whole = values(dropout(ones([3, 2, 4, 5]), 0.5, Pass::Train(&stream())));
+        let part = Part { samples: vec![2, 0], rows: vec![3, 1], all_rows: 4, columns: vec![0, 4], all_columns: 5 };
+        let some = values(dropout(ones([2, 2, 2, 2]), 0.5, Pass::Part(&stream(), &part)));
+        let mut expected = Vec::new();
+        for sample in [2, 0] {
+            for head in 0..2 {
+                for row in [3, 1] {
+                    expected.extend([0, 4].map(|column| whole[((sample * 2 + head) * 4 + row) * 5 + column]));
+                }
+            }
+        }
+        assert_eq!(some, expected);
+        let whole = dropout(Tensor::<3>::ones([3, 4, 6], &Device::flex()), 0.5, Pass::Train(&stream()));
+        let some = dropout(
+            Tensor::<3>::ones([1, 1, 6], &Device::flex()),
+            0.5,
+            Pass::Part(&stream(), &Part { samples: vec![1], rows: vec![2], ..part }),
+        );
+        let whole: Vec<f32> = whole.into_data().try_into_vec().unwrap();
+        assert_eq!(some.into_data().try_into_vec::<f32>().unwrap(), whole[(4 + 2) * 6..(4 + 3) * 6]);
     }
 }

@@ -12,6 +12,8 @@ pub mod encoder;
 
 pub mod heads;
 
+pub mod inputs;
+
 mod init;
 
 pub mod vlp;

@@ -10,6 +10,7 @@ use super::embeddings::{Embeddings, RegionStates, VisEmbed, VisPeEmbed};
 use super::encoder::{Attention, Encoder, Intermediate, Layer, ResidualOutput, SelfAttention};
 use super::heads::{AnswerClassifier, Heads, Pooler, Predictions, Transform};
 use super::init::Initializer;
+use super::inputs::SequenceInputs;
 use super::layers::{LayerNorm, Linear, Pass};
 use crate::config::ModelSettings;
 
@@ -154,6 +155,22 @@ impl Vlp {
         pass: Pass,
     ) -> Tensor<3> {
         self.bert.encoder.forward(self.bert.embeddings.forward(ids, segments, regions, pass), bias, pass)
+    }
+
+    /// Logits `[B, answers]` of questions, without dropout; none for a model without an answer head. The last block is computed
+    /// at `[CLS]` and `[SEP]` only.
+    pub fn answer_logits(&self, inputs: &SequenceInputs) -> Option<Tensor<2>> {
+        let classifier = self.ans_classifier.as_ref()?;
+        let [batch, regions, _] = inputs.features.dims();
+        let states = self.regions(inputs.features.clone(), inputs.positions.clone(), Pass::Evaluate);
+        let (ids, segments) = (inputs.ids.clone(), inputs.segments.clone());
+        let x = self.bert.embeddings.forward(ids, segments, &states, Pass::Evaluate);
+        let rows = TensorData::new([0, regions as i64 + 1].repeat(batch), [batch, 2]);
+        let rows = Tensor::<2, Int>::from_data(rows, &x.device());
+        let hidden = self.bert.encoder.forward_rows(x, inputs.bias.clone(), rows, Pass::Evaluate); // [B, 2, H]
+        let size = hidden.dims()[2];
+        let row = |i: usize| hidden.clone().slice([0..batch, i..i + 1, 0..size]).reshape([batch, size]);
+        Some(classifier.forward(row(0), row(1)))
     }
 
     /// Every parameter under its checkpoint name, in model order.

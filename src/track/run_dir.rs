@@ -152,6 +152,11 @@ impl RunDir {
         self.path.join("scores.json")
     }
 
+    /// Folder of the submissions for an evaluation server; made when there is one.
+    pub fn submissions(&self) -> PathBuf {
+        self.path.join("submissions")
+    }
+
     /// Folder of the rank logs.
     pub fn ranks(&self) -> PathBuf {
         self.path.join("ranks")

@@ -9,21 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 
 use super::bert_adam::{self, BertAdam, HostGradients};
-use super::objective::{LossParts, MaskedInputs, MaskedOptions, masked_loss};
+use super::step::{Objective, TrainingData};
 use super::{TrainError, checkpoint};
 use crate::config::{CheckpointChoice, Settings};
-use crate::data::batch::{Batch, BatchSource};
-use crate::data::karpathy::CaptionData;
+use crate::data::batch::BatchSource;
 use crate::data::loader::{epoch_order, in_batches, training_batches};
 use crate::data::region_store::RegionStore;
 use crate::data::sample::Sampler;
 use crate::data::tokenizer::Tokenizer;
 use crate::distributed::Collective;
-use crate::model::encoder::attention_bias;
-use crate::model::layers::{DropoutStream, Pass, mix};
+use crate::model::layers::mix;
 use crate::model::{Vlp, host_values};
 use crate::track::{Entry, Journal, LOSS, Progress, ProgressPoint, RunDir, RunRecord, selection_metric};
 
@@ -42,8 +40,8 @@ pub struct Training<'a> {
     pub collective: &'a mut dyn Collective,
     /// Device of this rank.
     pub device: Device,
-    /// Training captions.
-    pub data: Arc<CaptionData>,
+    /// Training captions or questions.
+    pub data: TrainingData,
     /// Region features.
     pub store: Arc<RegionStore>,
     /// Vocabulary.
@@ -61,7 +59,7 @@ impl Training<'_> {
     pub fn run(mut self, model: Vlp, validate: Validate) -> Result<(), TrainError> {
         let train = &self.settings.train;
         let rank = self.collective.rank();
-        let share = self.data.samples.len().div_ceil(self.collective.world_size());
+        let share = self.data.texts().samples.len().div_ceil(self.collective.world_size());
         let batches = share.div_ceil(train.batch_size);
         let steps_per_epoch = batches.div_ceil(train.gradient_accumulation_steps);
         let mut adam = BertAdam::new(train, (steps_per_epoch * train.epochs) as u64);
@@ -71,6 +69,8 @@ impl Training<'_> {
             (model, adam, done, step) = (loaded, optimiser, state.epoch, state.step);
             tracing::info!(epoch = done, step, "resumed");
         }
+        let data = self.data.clone();
+        let objective = Objective::new(self.settings, &data, self.tokenizer);
         let name = &self.settings.experiment.name;
         let mut progress =
             Progress::new(self.terminal && rank == 0, self.quiet || rank != 0, name, train.epochs, batches);
@@ -80,7 +80,7 @@ impl Training<'_> {
         let mut model = model.train();
         for epoch in done + 1..=train.epochs {
             let started = Instant::now();
-            model = self.epoch(model, &mut adam, epoch, &mut step, &mut progress)?;
+            model = self.epoch(model, &objective, &mut adam, epoch, &mut step, &mut progress)?;
             if rank == 0 {
                 checkpoint::save(self.run, epoch, step, &model, &adam)?;
                 self.journal.append(&Entry::event(format!("checkpoint of epoch {epoch}")))?;
@@ -141,6 +141,7 @@ impl Training<'_> {
     fn epoch(
         &mut self,
         mut model: Vlp,
+        objective: &Objective,
         adam: &mut BertAdam,
         epoch: usize,
         step: &mut u64,
@@ -149,17 +150,19 @@ impl Training<'_> {
         let (settings, train) = (self.settings, &self.settings.train);
         let seed = settings.experiment.seed;
         let (rank, world_size) = (self.collective.rank(), self.collective.world_size());
-        let order = epoch_order(self.data.samples.len(), seed, epoch as u64, rank, world_size);
+        let texts = Arc::clone(self.data.texts());
+        let order = epoch_order(texts.samples.len(), seed, epoch as u64, rank, world_size);
         let plan = in_batches(&order, train.batch_size);
         let batches = plan.len();
         let source = BatchSource {
-            data: Arc::clone(&self.data),
+            data: texts,
             store: Arc::clone(&self.store),
             sampler: Sampler::new(&settings.data, &settings.objective, seed, self.tokenizer),
         };
         let mut loader = training_batches(source, epoch as u64, plan, 0, &settings.data);
         let started = Instant::now();
         let (mut seen, mut recent, mut points) = (0, 0.0, 0);
+        let mut extras: BTreeMap<&'static str, f64> = BTreeMap::new();
         let mut gradients = HostGradients::new();
         let mut accumulated = 0;
         for index in 0..batches {
@@ -171,13 +174,16 @@ impl Training<'_> {
             }
             let in_step = train.gradient_accumulation_steps.min(batches - (index - accumulated));
             let key = mix(seed ^ mix(((epoch as u64) << 40) ^ ((index as u64) << 12) ^ rank as u64));
-            let parts = loss(&model, &batch, settings, epoch, &self.device, Pass::Train(&DropoutStream::new(key)));
-            let value = f64::from(host_values(parts.total.clone())[0]);
+            let found = objective.loss(&model, &batch, epoch, &self.device, key);
+            let value = f64::from(host_values(found.total.clone())[0]);
             if !value.is_finite() {
                 progress.finish();
                 return Err(TrainError::NotFinite { loss: value, epoch, step: index + 1 });
             }
-            let mut backward = parts.total.div_scalar(in_step as f64).backward();
+            for (name, value) in found.extras {
+                *extras.entry(name).or_default() += value;
+            }
+            let mut backward = found.total.div_scalar(in_step as f64).backward();
             bert_adam::accumulate(&mut gradients, bert_adam::host_gradients(&model, &mut backward));
             accumulated += 1;
             seen += batch.size;
@@ -203,6 +209,9 @@ impl Training<'_> {
                     ] {
                         self.journal.append(&Entry::metric(name, value, *step, epoch as u64))?;
                     }
+                    for (name, sum) in std::mem::take(&mut extras) {
+                        self.journal.append(&Entry::metric(name, sum / f64::from(points), *step, epoch as u64))?;
+                    }
                     (recent, points) = (0.0, 0);
                 }
             }
@@ -214,40 +223,5 @@ impl Training<'_> {
             }
         }
         Ok(model)
-    }
-}
-
-/// Loss of a batch on `device`.
-pub fn loss(model: &Vlp, batch: &Batch, settings: &Settings, epoch: usize, device: &Device, pass: Pass) -> LossParts {
-    let objective = &settings.objective;
-    let drop_worst = if epoch > objective.drop_after { objective.drop_worst_ratio } else { 0.0 };
-    let options = MaskedOptions { label_smoothing: objective.label_smoothing, drop_worst };
-    masked_loss(model, &inputs(batch, device), options, pass)
-}
-
-/// A batch as tensors on `device`, which has no autodiff: they are constants of the graph.
-fn inputs(batch: &Batch, device: &Device) -> MaskedInputs {
-    let device = &device.clone().autodiff();
-    let (size, regions, length) = (batch.size, batch.num_regions, batch.sequence_length());
-    let width = |values: &[f32]| values.len() / (size * regions);
-    let floats = |values: &[f32]| {
-        Tensor::<3>::from_data(TensorData::new(values.to_vec(), [size, regions, width(values)]), device)
-    };
-    let mut ids = Vec::with_capacity(size * (length - regions));
-    for row in batch.input_ids.chunks_exact(length) {
-        ids.push(row[0]);
-        ids.extend(&row[regions + 1..]);
-    }
-    let mask = TensorData::new(batch.attention_mask(), [size, length, length]);
-    MaskedInputs {
-        features: floats(&batch.features),
-        positions: floats(&batch.positions),
-        ids: Tensor::from_data(TensorData::new(ids, [size, length - regions]), device),
-        segments: Tensor::from_data(TensorData::new(batch.segment_ids.clone(), [size, length]), device),
-        bias: attention_bias(Tensor::from_data(mask, device)),
-        masked_positions: batch.masked_positions.clone(),
-        masked_ids: batch.masked_ids.clone(),
-        masked_weights: batch.masked_weights.clone(),
-        masked_regions: batch.masked_regions.clone(),
     }
 }

@@ -6,6 +6,7 @@ mod vqa;
 
 mod scst;
 
+pub use crate::model::heads::best_answer;
 pub use masked::{LossParts, MaskedInputs, MaskedOptions, masked_loss};
-pub use scst::{SampledInputs, draw_log_probs, reward_loss};
-pub use vqa::{AnswerLoss, answer_loss, best_answer};
+pub use scst::{SampledInputs, ScstLoss, SelfCriticalObjective, reward_loss, text_log_probs, text_places};
+pub use vqa::{AnswerLoss, answer_loss};

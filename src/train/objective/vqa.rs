@@ -57,10 +57,3 @@ fn binary_cross_entropy(logits: Tensor<2>, scores: Tensor<2>) -> Tensor<1> {
     let tail = logits.clone().abs().neg().exp().log1p();
     (relu(logits.clone()) - logits * scores + tail).mean().mul_scalar(answers)
 }
-
-/// The answer of one question: the largest of `logits` `[A]`, the first of equal ones; answer 0 is `<unk>` and never
-/// wins.
-pub fn best_answer(logits: &[f32]) -> usize {
-    let start = (1, f32::NEG_INFINITY);
-    logits.iter().enumerate().skip(1).fold(start, |best, (i, v)| if *v > best.1 { (i, *v) } else { best }).0
-}

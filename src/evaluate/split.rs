@@ -1,0 +1,126 @@
+//! One split, whatever is asked about its images: decode or answer, save the predictions, score them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::Device;
+
+use super::EvaluateError;
+use super::answer::{AnswerTask, save_answers, score_answers, write_submissions};
+use super::caption::{CaptionTask, save_predictions, score_predictions};
+use crate::config::{Dataset, Settings};
+use crate::data::DataError;
+use crate::data::karpathy::CaptionData;
+use crate::data::region_store::RegionStore;
+use crate::data::sample::Sampler;
+use crate::data::tokenizer::Tokenizer;
+use crate::data::vqa_imdb::{self, Annotation, VqaData};
+use crate::model::Vlp;
+
+/// The content of a split.
+#[derive(Debug, Clone)]
+pub enum SplitData {
+    /// Images and captions.
+    Captions(Arc<CaptionData>),
+    /// Questions, and their types where the official annotations are at hand.
+    Questions(Arc<VqaData>, Arc<BTreeMap<u64, Annotation>>),
+}
+
+/// What evaluation needs besides a model.
+#[derive(Clone)]
+pub struct Evaluation<'a> {
+    /// Resolved settings.
+    pub settings: &'a Settings,
+    /// Vocabulary.
+    pub tokenizer: &'a Tokenizer,
+    /// Region features.
+    pub store: Arc<RegionStore>,
+    /// Where the model is.
+    pub device: Device,
+}
+
+impl Evaluation<'_> {
+    /// Reads a split.
+    pub fn load(&self, split: &str) -> Result<SplitData, DataError> {
+        let (data, splits) = (&self.settings.data, [split.to_owned()]);
+        Ok(match data.dataset {
+            Dataset::Vqa2 => SplitData::Questions(
+                Arc::new(VqaData::load(data, &splits, self.tokenizer)?),
+                Arc::new(vqa_imdb::annotations(data, split)?),
+            ),
+            _ => SplitData::Captions(Arc::new(CaptionData::load(data, &splits, self.tokenizer)?)),
+        })
+    }
+
+    /// Predicts a split with `model` (in evaluation form), saves the predictions as `predictions`, and returns the scores in
+    /// unit fractions; empty for questions whose answers are not published.
+    pub fn score(
+        &self,
+        model: &Vlp,
+        data: &SplitData,
+        beam_size: usize,
+        predictions: &Path,
+    ) -> Result<BTreeMap<String, f64>, EvaluateError> {
+        let started = Instant::now();
+        let (scores, count) = match data {
+            SplitData::Captions(data) => {
+                let task = CaptionTask {
+                    data: Arc::clone(data),
+                    store: Arc::clone(&self.store),
+                    tokenizer: self.tokenizer,
+                    data_settings: &self.settings.data,
+                    settings: &self.settings.evaluate,
+                    beam_size,
+                };
+                let captions = task.caption(model, &self.device)?;
+                tracing::info!(
+                    images = captions.len(),
+                    beam_size,
+                    seconds = started.elapsed().as_secs_f64(),
+                    "captioned"
+                );
+                save_predictions(&captions, predictions)?;
+                (score_predictions(data, &captions)?, captions.len())
+            }
+            SplitData::Questions(data, annotations) => {
+                let answers = self.answers(model, data)?;
+                save_answers(&answers, predictions)?;
+                let published = data.questions.iter().all(|q| !q.answers.is_empty());
+                let named = self.settings.metrics.vqa;
+                let scores =
+                    if published { score_answers(data, annotations, &answers, named)? } else { BTreeMap::new() };
+                (scores, answers.len())
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::info!(predictions = %predictions.display(), count, beam_size, seconds, "scored");
+        Ok(scores)
+    }
+
+    /// Answers to all questions.
+    pub fn answers(&self, model: &Vlp, data: &Arc<VqaData>) -> Result<Vec<super::AnswerPrediction>, EvaluateError> {
+        let settings = self.settings;
+        let task = AnswerTask {
+            data: Arc::clone(data),
+            store: Arc::clone(&self.store),
+            sampler: Sampler::new(&settings.data, &settings.objective, settings.experiment.seed, self.tokenizer),
+            data_settings: &settings.data,
+            batch_size: settings.evaluate.batch_size,
+        };
+        task.answer(model, &self.device)
+    }
+
+    /// Writes the submissions of a split whose answers are not published, from the saved `predictions`.
+    pub fn submit(&self, split: &str, data: &VqaData, predictions: &Path, folder: &Path) -> Result<(), EvaluateError> {
+        let bytes = std::fs::read(predictions).map_err(crate::track::TrackError::io("read", predictions))?;
+        let answers: Vec<super::AnswerPrediction> = serde_json::from_slice(&bytes)
+            .map_err(|e| crate::track::TrackError::io("read", predictions)(std::io::Error::other(e)))?;
+        let phases = vqa_imdb::phases(&self.settings.data)?;
+        for file in write_submissions(data, split, &phases, &answers, folder)? {
+            tracing::info!(file = %file.display(), "submission written");
+        }
+        Ok(())
+    }
+}
