@@ -307,16 +307,19 @@ impl Rules<'_> {
         if launch.launcher == Launcher::Slurm {
             if launch.world_size % nodes.max(1) != 0 {
                 let keys = [("launch.world_size", "not a multiple of the machines"), ("slurm.nodes", "")];
-                let message = format!(
-                    "`launch.world_size` is {}, not a multiple of `slurm.nodes` = {nodes}",
-                    launch.world_size
-                );
+                let message =
+                    format!("`launch.world_size` is {}, not a multiple of `slurm.nodes` = {nodes}", launch.world_size);
                 self.error(&keys, message, "every machine runs the same number of processes");
             }
             if nodes > 1 && launch.device == "flex" {
                 let keys = [("slurm.nodes", "several machines"), ("launch.device", "")];
-                let message = format!("`slurm.nodes` is {nodes}, but processes of the embedded engine meet on one machine");
-                self.error(&keys, message, "use `launch.device = \"tch-cpu\"` in a build with LibTorch, or one machine");
+                let message =
+                    format!("`slurm.nodes` is {nodes}, but processes of the embedded engine meet on one machine");
+                self.error(
+                    &keys,
+                    message,
+                    "use `launch.device = \"tch-cpu\"` in a build with LibTorch, or one machine",
+                );
             }
         }
         if launch.hang_timeout_s > 0 && launch.hang_timeout_s < 60 {

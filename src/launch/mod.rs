@@ -38,7 +38,9 @@ pub enum LaunchError {
         source: std::io::Error,
     },
     /// A command of Slurm failed.
-    #[error("`{program}` failed: {said}\n  help: check the `[slurm]` section against what the cluster offers (`sinfo`, `sacctmgr show assoc`)")]
+    #[error(
+        "`{program}` failed: {said}\n  help: check the `[slurm]` section against what the cluster offers (`sinfo`, `sacctmgr show assoc`)"
+    )]
     Scheduler {
         /// The command.
         program: &'static str,
