@@ -4,7 +4,7 @@
 mod launcher;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use vlp::config::{self, Experiment, Overrides};
 use vlp::launch::plan::{Facts, Machine};

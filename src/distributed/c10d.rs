@@ -176,6 +176,8 @@ impl Collective for C10d {
         self.waits += 1;
         let number = self.waits;
         // SAFETY: nothing is passed but the handle and room for a reason.
-        self.call("the wait for rank 0", |group, reason| unsafe { vlp_group_rest(group, number, reason, REASON) })
+        self.call("the wait for rank 0", |group, reason| unsafe { vlp_group_rest(group, number, reason, REASON) })?;
+        // Rank 0 keeps the store: it must not leave before all have seen the note.
+        self.barrier()
     }
 }
