@@ -2,6 +2,8 @@
 
 #[path = "launch_plan/launcher.rs"]
 mod launcher;
+#[path = "launch_plan/slurm.rs"]
+mod slurm;
 
 use std::fs;
 use std::path::PathBuf;

@@ -4,21 +4,26 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::context::{Context, Failure, LayerArgs, config_failure, exit};
 use super::facts::facts;
 use super::table;
-use crate::config::{self, Experiment, Overrides};
+use crate::config::{self, Experiment, Launcher, Overrides, Settings};
 
 use crate::launch::LaunchError;
 use crate::launch::local::{self, Outcome};
-use crate::launch::plan::{self, Machine};
-use crate::launch::supervise;
+use crate::launch::plan::{self, Machine, Plan};
 use crate::launch::triage::{Cause, RankFailure};
+use crate::launch::{slurm, supervise};
+use crate::model::device;
 use crate::pipeline::PipelineError;
 use crate::pipeline::lineage::{self, LineageError};
 use crate::pipeline::stage::{self, Candidate, Decided, Decision, Upstream};
-use crate::track::{RunDir, RunRecord, TrackError};
+use crate::track::{Condition, RunDir, RunRecord, TrackError};
+
+/// Time between two questions to Slurm.
+const SLURM_POLL: Duration = Duration::from_secs(2);
 
 /// Train and evaluate an experiment and all it starts from; the same command again resumes or reuses.
 #[derive(Debug, clap::Args)]
@@ -49,7 +54,9 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     }
     let mut upstream = None;
     for (index, candidate) in prepared.chain.iter().enumerate() {
-        let record = run_stage(candidate, upstream.as_ref(), args.fresh && index == last, args, context)?;
+        let Some(record) = run_stage(candidate, upstream.as_ref(), args.fresh && index == last, args, context)? else {
+            return Ok(exit::OK);
+        };
         upstream = Some(Upstream::Ready(Box::new(record)));
     }
     print_tables(&prepared.chain[last].experiment, context)?;
@@ -132,16 +139,17 @@ fn summarise(prepared: &Prepared, context: &Context) {
     }
 }
 
-/// Brings one stage to a finished state and returns its record.
+/// Brings one stage to a finished state and returns its record; none when a job was submitted that nobody waits for.
 fn run_stage(
     candidate: &Candidate,
     upstream: Option<&Upstream>,
     fresh: bool,
     args: &Args,
     context: &Context,
-) -> Result<RunRecord, Failure> {
-    let decided = stage::decide(candidate, upstream, fresh).map_err(pipeline_failure)?;
+) -> Result<Option<RunRecord>, Failure> {
+    let mut decided = stage::decide(candidate, upstream, fresh).map_err(pipeline_failure)?;
     let settings = &candidate.experiment.settings;
+    decided.lock.device = device::resolve(&settings.launch.device).to_owned();
     let run = match &decided.decision {
         Decision::Reuse(run) | Decision::Resume(run) => run.clone(),
         Decision::Start => RunDir::create(Path::new(&settings.output.runs), &decided.lock).map_err(track_failure)?,
@@ -151,14 +159,18 @@ fn run_stage(
         decided.notes.iter().for_each(|note| eprintln!("note  {note}"));
     }
     if matches!(decided.decision, Decision::Reuse(_)) {
-        return RunRecord::read(&run).map_err(track_failure);
+        return RunRecord::read(&run).map(Some).map_err(track_failure);
     }
     let mut machine = machine(context)?;
     let launch = &settings.launch;
+    if launch.launcher == Launcher::Slurm {
+        let plan = plan::plan(settings, &candidate.facts, &machine, run.path());
+        return run_under_slurm(&run, &plan, settings, args, context);
+    }
     let mut processes = |_attempt: usize| {
         // A port is only looked for when several processes need one; each attempt may get another.
         if launch.world_size > 1 {
-            machine.master_port = Some(local::free_port(launch.master_port)?);
+            machine.master_port = Some(local::free_port()?);
         }
         Ok(plan::plan(settings, &candidate.facts, &machine, run.path()).processes)
     };
@@ -167,10 +179,43 @@ fn run_stage(
             if !context.quiet {
                 eprintln!("done  {}", run.path().display());
             }
-            RunRecord::read(&run).map_err(track_failure)
+            RunRecord::read(&run).map(Some).map_err(track_failure)
         }
         Outcome::Interrupted => Err(interrupted(&run, args)),
         Outcome::Failed(failure) => Err(failed(&run, &failure, args)),
+    }
+}
+
+/// Submits a stage and, where asked for, waits until its job is over.
+fn run_under_slurm(
+    run: &RunDir,
+    plan: &Plan,
+    settings: &Settings,
+    args: &Args,
+    context: &Context,
+) -> Result<Option<RunRecord>, Failure> {
+    let job = slurm::submit(run, settings, plan).map_err(launch_failure)?;
+    if !context.quiet {
+        eprintln!("job   {} runs {}; `vlp stop` ends it", job.id, run.path().display());
+    }
+    if !settings.slurm.wait {
+        eprintln!("note  nobody waits for it; {} goes on with what follows when it is over", same_command(args));
+        return Ok(None);
+    }
+    while slurm::state(&job).map_err(launch_failure)?.is_some() {
+        std::thread::sleep(SLURM_POLL);
+    }
+    let record = RunRecord::read(run).map_err(track_failure)?;
+    match record.condition {
+        Condition::Finished => Ok(Some(record)),
+        Condition::Interrupted => Err(interrupted(run, args)),
+        condition => {
+            let said = if record.detail.is_empty() { condition.to_string() } else { record.detail };
+            let log = run.path().join(format!("slurm-{}.log", job.id));
+            let help = format!("read {}; {} goes on from the last checkpoint", log.display(), same_command(args));
+            let report = format!("job {} ended and left {}: {said}\n  help: {help}", job.id, run.path().display());
+            Err(Failure::new(exit::TRAIN, report))
+        }
     }
 }
 
@@ -223,7 +268,8 @@ fn pipeline_failure(error: PipelineError) -> Failure {
     Failure::new(code, error)
 }
 
-fn launch_failure(error: LaunchError) -> Failure {
+/// A failure to run processes.
+pub fn launch_failure(error: LaunchError) -> Failure {
     Failure::new(exit::TRAIN, error)
 }
 

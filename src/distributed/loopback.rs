@@ -16,6 +16,9 @@ const RETRY: Duration = Duration::from_millis(5);
 /// Time that a caller has to say who it is.
 const HELLO_TIME: Duration = Duration::from_secs(5);
 
+/// Time that rank 0 waits for its port.
+const BIND_TIME: Duration = Duration::from_secs(10);
+
 /// Time that rank 0 takes to tell a peer that it gives up.
 const ABORT_TIME: Duration = Duration::from_secs(1);
 
@@ -209,10 +212,11 @@ fn host(address: SocketAddr, world_size: usize, hello: &str, deadline: Instant) 
         return Ok(Vec::new());
     }
     // The port may still be held by a rank of an earlier attempt that is about to end.
+    let patience = deadline.min(Instant::now() + BIND_TIME);
     let listener = loop {
         match TcpListener::bind(address) {
             Ok(listener) => break listener,
-            Err(error) if Instant::now() >= deadline => return Err(format!("cannot listen there: {error}")),
+            Err(error) if Instant::now() >= patience => return Err(format!("cannot listen there: {error}")),
             Err(_) => std::thread::sleep(RETRY),
         }
     };

@@ -36,11 +36,9 @@ pub enum Outcome {
     Failed(RankFailure),
 }
 
-/// A port at which the processes can meet: `preferred` when it is free, else any.
-pub fn free_port(preferred: u16) -> Result<u16, LaunchError> {
-    let bound = std::net::TcpListener::bind(("127.0.0.1", preferred))
-        .or_else(|_| std::net::TcpListener::bind(("127.0.0.1", 0)))
-        .and_then(|listener| listener.local_addr());
+/// A port at which the processes can meet: any free one, so that runs beside each other do not meet.
+pub fn free_port() -> Result<u16, LaunchError> {
+    let bound = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     bound.map(|address| address.port()).map_err(|source| LaunchError::System { action: "find a free port", source })
 }
 

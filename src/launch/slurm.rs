@@ -49,7 +49,8 @@ pub fn script(settings: &Settings, plan: &Plan) -> String {
     lines.extend(slurm.extra.iter().map(|line| format!("#SBATCH {line}")));
     lines.push("set -u".into());
     lines.extend(slurm.setup.iter().cloned());
-    let address = "$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1)";
+    let first_node = "$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1)";
+    let address = if slurm.nodes > 1 { first_node } else { "127.0.0.1" };
     lines.push(format!("export MASTER_ADDR={address} MASTER_PORT={}", launch.master_port));
     lines.push("export RUN_ATTEMPT=\"$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}\"".into());
     if launch.threads > 0 {

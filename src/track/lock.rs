@@ -54,7 +54,7 @@ pub struct Lock {
     pub code: Code,
     /// Name of the machine.
     pub host: String,
-    /// `launch.device` of the settings.
+    /// Device of the processes: `launch.device` of the settings, with `auto` resolved.
     pub device: String,
     /// Number of processes.
     pub world_size: usize,
