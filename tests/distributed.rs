@@ -314,3 +314,86 @@ fn the_place_comes_from_the_variables() {
         "environment variable MASTER_ADDR is not set, expected the machine of rank 0"
     );
 }
+
+/// The same questions to PyTorch's process group.
+#[cfg(feature = "tch")]
+mod tch_transport {
+    use super::*;
+
+    fn both<T: Send>(world_size: usize, timeout: Duration, work: impl Fn(&mut dyn Collective) -> T + Sync) -> Vec<T> {
+        let port = free_port();
+        std::thread::scope(|scope| {
+            let ranks: Vec<_> = (0..world_size)
+                .map(|rank| {
+                    let work = &work;
+                    let place = Rendezvous { timeout, ..place(rank, world_size, port) };
+                    scope.spawn(move || work(&mut *place.join(Transport::Gloo).unwrap()))
+                })
+                .collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn gloo_gives_what_the_embedded_transport_gives() {
+        let work = |group: &mut dyn Collective| {
+            let rank = group.rank();
+            let mut mean = values(rank, 100_003);
+            group.all_reduce_mean(&mut mean).unwrap();
+            let mut copy = values(rank, 1000);
+            group.broadcast(&mut copy, 1).unwrap();
+            let texts = group.gather_bytes("x".repeat(rank).as_bytes()).unwrap();
+            let numbers = group.gather(rank as f64 / 3.0).unwrap();
+            group.barrier().unwrap();
+            (mean, copy, texts, numbers)
+        };
+        // With two ranks there is one order of additions.
+        let gloo = both(2, Duration::from_secs(30), work);
+        let embedded = group(2, work);
+        assert!(gloo == embedded);
+        // With three it may be another, but the same bits on every rank.
+        let three = both(3, Duration::from_secs(30), work);
+        assert!(three[0] == three[1] && three[1] == three[2]);
+        let expected = &group(3, work)[0];
+        assert!(three[0].0.iter().zip(&expected.0).all(|(a, b)| (a - b).abs() <= 1e-5));
+        assert_eq!((&three[0].1, &three[0].2, &three[0].3), (&expected.1, &expected.2, &expected.3));
+    }
+
+    #[test]
+    fn work_of_rank_0_alone_has_no_time_limit_with_gloo() {
+        let numbers = both(2, Duration::from_secs(2), |group| {
+            if group.rank() == 0 {
+                std::thread::sleep(Duration::from_secs(4));
+            }
+            group.wait_for_rank_0().unwrap();
+            group.gather(group.rank() as f64).unwrap()
+        });
+        assert_eq!(numbers, [[0.0, 1.0], [0.0, 1.0]]);
+    }
+
+    #[test]
+    fn a_dead_peer_is_an_error_with_gloo() {
+        let messages = both(2, Duration::from_secs(30), |group| {
+            group.barrier().unwrap();
+            match group.rank() {
+                1 => String::new(),
+                _ => group.all_reduce_mean(&mut values(0, 1_000_000)).unwrap_err().to_string(),
+            }
+        });
+        assert!(messages[0].starts_with("rank 0 lost its group during all-reduce: "), "{}", messages[0]);
+    }
+
+    #[test]
+    fn a_rank_of_another_run_is_refused_by_gloo_too() {
+        let port = free_port();
+        std::thread::scope(|scope| {
+            let zero = scope.spawn(move || place(0, 2, port).join(Transport::Gloo).map(|_| ()));
+            let stale = Rendezvous { token: "run-0".into(), ..place(1, 2, port) };
+            let message = stale.join(Transport::Gloo).err().unwrap().to_string();
+            assert!(message.contains("refused: it belongs to another run, attempt or number of ranks\n"), "{message}");
+            let one = place(1, 2, port).join(Transport::Gloo);
+            assert!(one.is_ok());
+            zero.join().unwrap().unwrap();
+        });
+    }
+}

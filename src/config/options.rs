@@ -1,8 +1,8 @@
 //! Every option of an experiment: name, type, default, range, unit and meaning, each stated once.
 //!
 //! The JSON Schemas, `vlp explain`, the checks and the tracked parameters are generated from these types.
-//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`. The `[data]` section is
-//! in `options/data.rs`.
+//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`. The sections with most options are
+//! in `options/`.
 
 mod data;
 mod launch;
