@@ -54,7 +54,7 @@ mistakes! {
     drops_whole_batch: "[objective]\ndrop_worst_ratio = 0.9\n[train]\nbatch_size = 8\n";
     min_length: "[evaluate]\nmin_length = 21\n";
     named_twice: "[evaluate]\nsplits = [\"test\", \"val\", \"test\"]\ncheckpoints = [\"best\", \"best\"]\n";
-    world_size: "[launch]\nworld_size = 8\n";
+    world_size: "[launch]\nworld_size = 8\nmaster_addr = \"node17\"\ndevice = \"flex\"\nhang_timeout_s = 5\n";
     starts_from_itself: "[init]\nfrom = \"demo\"\n";
     paper_row_incomplete: "[[paper]]\nrow = \"COCO\"\n\n[[paper]]\ntable = \"t\"\nexpect = { cider = 1.0 }\ntolerance = { cider = 0.1 }\n";
     selected_by_spice: "[select]\nmetric = \"spice\"\n";
@@ -212,7 +212,7 @@ fn rule_broken_by_set() {
 fn many_files_in_one_pass() {
     let files = [
         ("base.toml", &*format!("{DATA}[model]\nhiden_size = 128\n")),
-        ("one.toml", &format!("extends = [\"base.toml\"]\n{NAME}[train]\nepochs = 0\n[launch]\nworld_size = 2\n")),
+        ("one.toml", &format!("extends = [\"base.toml\"]\n{NAME}[train]\nepochs = 0\n[launch]\nworld_size = 0\n")),
         (
             "two.toml",
             &format!("extends = [\"base.toml\"]\n{NAME}[train]\nlearning_rate = 0.01\n[init]\nfrom = \"one\"\n"),

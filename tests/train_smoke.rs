@@ -45,6 +45,7 @@ fn a_run_leaves_what_the_manual_says_and_nothing_else() {
             "predictions/epoch-0002.test.beam-2.json",
             "predictions/epoch-0002.test.beam-2.scores.json",
             "predictions/epoch-0002.val.json",
+            "ranks/.0.alive",
             "ranks/0.log",
             "run.lock.toml",
             "scores.json",

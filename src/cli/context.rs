@@ -90,6 +90,9 @@ pub struct LayerArgs {
     /// Device: auto, flex, tch-cpu. Short for `--set launch.device=…`.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// Who starts the processes: local, slurm. Short for `--set launch.launcher=…`.
+    #[arg(long, value_name = "LAUNCHER")]
+    pub launcher: Option<String>,
 }
 
 impl LayerArgs {
@@ -99,6 +102,7 @@ impl LayerArgs {
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
         let mut set = self.set.clone();
         set.extend(self.device.iter().map(|d| format!("launch.device={d}")));
+        set.extend(self.launcher.iter().map(|l| format!("launch.launcher={l}")));
         Overrides { profile: self.profile.clone(), set, environment }
     }
 }

@@ -15,13 +15,16 @@ mod model;
 mod places;
 mod plan;
 mod predict;
+mod repro;
 mod run;
 mod schema;
 mod score;
 mod selftest;
 mod show;
 mod status;
+mod stop;
 mod table;
+mod verify_resume;
 mod worker;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -60,6 +63,12 @@ enum Command {
     Plan(plan::Args),
     /// Run an experiment and whatever it starts from; resumes or reuses what is there.
     Run(run::Args),
+    /// Ask a run to save and end.
+    Stop(stop::Args),
+    /// Run again what a lock file records, and refuse when something else has changed.
+    Repro(repro::Args),
+    /// Check that a killed and resumed run equals an uninterrupted one.
+    VerifyResume(verify_resume::Args),
     /// List runs and how far they are.
     Status(status::Args),
     /// Print the log of a run.
@@ -108,6 +117,9 @@ pub fn main() -> u8 {
         Command::Schema(args) => schema::execute(args, &context),
         Command::Plan(args) => plan::execute(args, &context),
         Command::Run(args) => run::execute(args, &context),
+        Command::Stop(args) => stop::execute(args, &context),
+        Command::Repro(args) => repro::execute(args, &context),
+        Command::VerifyResume(args) => verify_resume::execute(args, &context),
         Command::Status(args) => status::execute(args, &context),
         Command::Logs(args) => logs::execute(args, &context),
         Command::Table(args) => table::execute(args, &context),

@@ -4,22 +4,26 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::context::{Context, Failure, LayerArgs, config_failure, exit};
 use super::facts::facts;
 use super::table;
-use crate::config::{self, Experiment, Overrides};
+use crate::config::{self, Experiment, Launcher, Overrides, Settings};
 
 use crate::launch::LaunchError;
-use crate::launch::local::{self, Ending, Outcome, RankFailure};
-use crate::launch::plan::{self, Machine};
+use crate::launch::local::{self, Outcome};
+use crate::launch::plan::{self, Machine, Plan};
+use crate::launch::triage::{Cause, RankFailure};
+use crate::launch::{slurm, supervise};
+use crate::model::device;
 use crate::pipeline::PipelineError;
 use crate::pipeline::lineage::{self, LineageError};
 use crate::pipeline::stage::{self, Candidate, Decided, Decision, Upstream};
-use crate::track::{RunDir, RunRecord, TrackError};
+use crate::track::{Condition, RunDir, RunRecord, TrackError};
 
-/// The port at which processes meet when it is free.
-const MASTER_PORT: u16 = 29_500;
+/// Time between two questions to Slurm.
+const SLURM_POLL: Duration = Duration::from_secs(2);
 
 /// Train and evaluate an experiment and all it starts from; the same command again resumes or reuses.
 #[derive(Debug, clap::Args)]
@@ -50,7 +54,9 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     }
     let mut upstream = None;
     for (index, candidate) in prepared.chain.iter().enumerate() {
-        let record = run_stage(candidate, upstream.as_ref(), args.fresh && index == last, args, context)?;
+        let Some(record) = run_stage(candidate, upstream.as_ref(), args.fresh && index == last, args, context)? else {
+            return Ok(exit::OK);
+        };
         upstream = Some(Upstream::Ready(Box::new(record)));
     }
     print_tables(&prepared.chain[last].experiment, context)?;
@@ -84,7 +90,7 @@ impl Prepared {
 
     /// The full plan.
     pub fn describe(&self, context: &Context) -> Result<String, Failure> {
-        Ok(stage::describe(&self.chain, &self.decided, &machine(1, context)?))
+        Ok(stage::describe(&self.chain, &self.decided, &machine(context)?))
     }
 }
 
@@ -105,18 +111,17 @@ fn inherited(layers: &LayerArgs) -> Overrides {
     LayerArgs { set: Vec::new(), ..layers.clone() }.overrides()
 }
 
-/// This machine. A port is only looked for when several processes need one.
-fn machine(world_size: usize, context: &Context) -> Result<Machine, Failure> {
+/// This machine.
+fn machine(context: &Context) -> Result<Machine, Failure> {
     let program = std::env::current_exe().map_err(|e| {
         let help = "start `vlp` by its full path";
         Failure::new(exit::TRAIN, format!("cannot find the path of this program: {e}\n  help: {help}"))
     })?;
-    let master_port = if world_size > 1 { local::free_port(MASTER_PORT).map_err(launch_failure)? } else { MASTER_PORT };
     Ok(Machine {
         program,
         extra_args: if context.quiet { vec!["--quiet".into()] } else { Vec::new() },
         processors: std::thread::available_parallelism().map_or(1, usize::from),
-        master_port,
+        master_port: None,
     })
 }
 
@@ -134,16 +139,17 @@ fn summarise(prepared: &Prepared, context: &Context) {
     }
 }
 
-/// Brings one stage to a finished state and returns its record.
+/// Brings one stage to a finished state and returns its record; none when a job was submitted that nobody waits for.
 fn run_stage(
     candidate: &Candidate,
     upstream: Option<&Upstream>,
     fresh: bool,
     args: &Args,
     context: &Context,
-) -> Result<RunRecord, Failure> {
-    let decided = stage::decide(candidate, upstream, fresh).map_err(pipeline_failure)?;
+) -> Result<Option<RunRecord>, Failure> {
+    let mut decided = stage::decide(candidate, upstream, fresh).map_err(pipeline_failure)?;
     let settings = &candidate.experiment.settings;
+    decided.lock.device = device::resolve(&settings.launch.device).to_owned();
     let run = match &decided.decision {
         Decision::Reuse(run) | Decision::Resume(run) => run.clone(),
         Decision::Start => RunDir::create(Path::new(&settings.output.runs), &decided.lock).map_err(track_failure)?,
@@ -153,19 +159,63 @@ fn run_stage(
         decided.notes.iter().for_each(|note| eprintln!("note  {note}"));
     }
     if matches!(decided.decision, Decision::Reuse(_)) {
-        return RunRecord::read(&run).map_err(track_failure);
+        return RunRecord::read(&run).map(Some).map_err(track_failure);
     }
-    let machine = machine(settings.launch.world_size, context)?;
-    let plan = plan::plan(settings, &candidate.facts, &machine, run.path());
-    match local::run(&run, &plan.processes).map_err(launch_failure)? {
+    let mut machine = machine(context)?;
+    let launch = &settings.launch;
+    if launch.launcher == Launcher::Slurm {
+        let plan = plan::plan(settings, &candidate.facts, &machine, run.path());
+        return run_under_slurm(&run, &plan, settings, args, context);
+    }
+    let mut processes = |_attempt: usize| {
+        // A port is only looked for when several processes need one; each attempt may get another.
+        if launch.world_size > 1 {
+            machine.master_port = Some(local::free_port()?);
+        }
+        Ok(plan::plan(settings, &candidate.facts, &machine, run.path()).processes)
+    };
+    match supervise::run(&run, launch, &mut processes).map_err(launch_failure)? {
         Outcome::Finished => {
             if !context.quiet {
                 eprintln!("done  {}", run.path().display());
             }
-            RunRecord::read(&run).map_err(track_failure)
+            RunRecord::read(&run).map(Some).map_err(track_failure)
         }
         Outcome::Interrupted => Err(interrupted(&run, args)),
         Outcome::Failed(failure) => Err(failed(&run, &failure, args)),
+    }
+}
+
+/// Submits a stage and, where asked for, waits until its job is over.
+fn run_under_slurm(
+    run: &RunDir,
+    plan: &Plan,
+    settings: &Settings,
+    args: &Args,
+    context: &Context,
+) -> Result<Option<RunRecord>, Failure> {
+    let job = slurm::submit(run, settings, plan).map_err(launch_failure)?;
+    if !context.quiet {
+        eprintln!("job   {} runs {}; `vlp stop` ends it", job.id, run.path().display());
+    }
+    if !settings.slurm.wait {
+        eprintln!("note  nobody waits for it; {} goes on with what follows when it is over", same_command(args));
+        return Ok(None);
+    }
+    while slurm::state(&job).map_err(launch_failure)?.is_some() {
+        std::thread::sleep(SLURM_POLL);
+    }
+    let record = RunRecord::read(run).map_err(track_failure)?;
+    match record.condition {
+        Condition::Finished => Ok(Some(record)),
+        Condition::Interrupted => Err(interrupted(run, args)),
+        condition => {
+            let said = if record.detail.is_empty() { condition.to_string() } else { record.detail };
+            let log = run.path().join(format!("slurm-{}.log", job.id));
+            let help = format!("read {}; {} goes on from the last checkpoint", log.display(), same_command(args));
+            let report = format!("job {} ended and left {}: {said}\n  help: {help}", job.id, run.path().display());
+            Err(Failure::new(exit::TRAIN, report))
+        }
     }
 }
 
@@ -176,12 +226,12 @@ fn interrupted(run: &RunDir, args: &Args) -> Failure {
 
 /// Exit codes for wrong configuration or data pass through; everything else is a failed training.
 fn failed(run: &RunDir, failure: &RankFailure, args: &Args) -> Failure {
-    let code = match failure.ending {
-        Ending::Code(code) if code == i32::from(exit::CONFIG) => exit::CONFIG,
-        Ending::Code(code) if code == i32::from(exit::DATA) => exit::DATA,
+    let code = match failure.cause {
+        Cause::Configuration => exit::CONFIG,
+        Cause::Data => exit::DATA,
         _ => exit::TRAIN,
     };
-    let help = format!("mend the cause; {} goes on from the last checkpoint", same_command(args));
+    let help = format!("{}; {} goes on from the last checkpoint", failure.cause.advice(), same_command(args));
     Failure::new(code, format!("{} failed: {failure}\n  help: {help}", run.path().display()))
 }
 
@@ -218,7 +268,8 @@ fn pipeline_failure(error: PipelineError) -> Failure {
     Failure::new(code, error)
 }
 
-fn launch_failure(error: LaunchError) -> Failure {
+/// A failure to run processes.
+pub fn launch_failure(error: LaunchError) -> Failure {
     Failure::new(exit::TRAIN, error)
 }
 

@@ -1,10 +1,12 @@
 //! `vlp worker`: one process of a run. Trains, validates, evaluates the chosen checkpoints; everything it needs stands in
-//! the run's lock and in RANK and WORLD_SIZE.
+//! the run's lock and in the variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, which `vlp run`, torchrun
+//! and Slurm set. Ranks but the first train only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use burn::module::Module;
 use tracing_subscriber::layer::SubscriberExt;
@@ -20,12 +22,13 @@ use crate::data::karpathy::CaptionData;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::vqa_imdb::{VqaData, answer_vocabulary};
-use crate::distributed::Single;
+use crate::distributed::{Collective, Rendezvous, Transport};
 use crate::evaluate::{EvaluateError, Evaluation, Scorers, SplitData, SplitScores};
+use crate::launch::supervise::ATTEMPT;
 use crate::model::weights::{self, LoadOptions, WeightsError};
 use crate::model::{Vlp, device};
 use crate::results::paper::title;
-use crate::track::{Entry, Journal, Lock, RunDir, RunRecord, Scores};
+use crate::track::{Alive, Entry, Journal, Lock, RunDir, RunRecord, Scores, State};
 use crate::train::TrainError;
 use crate::train::engine::Training;
 use crate::train::step::TrainingData;
@@ -44,43 +47,70 @@ static STOP: AtomicBool = AtomicBool::new(false);
 /// Runs the command.
 pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let run = RunDir::open(&args.run).map_err(track_failure)?;
-    let rank = rank_of_environment()?;
-    log_to_file(&run.rank_log(rank), context)?;
+    let lock = Lock::load(&run.lock_file()).map_err(track_failure)?;
+    let variables: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    let place = place(&run, &lock, &variables)?;
+    // The one process per rank that may write to the run folder.
+    let alive = run.hold_rank(place.rank).map_err(track_failure)?;
+    log_to_file(&run.rank_log(place.rank), context)?;
+    log_panics();
     stop_on_signals();
-    let result = work(&run, context);
-    match result {
-        Ok(()) => Ok(exit::OK),
+    // Under another launcher than `vlp run`, rank 0 keeps the journal's states.
+    let launched = variables.get(ATTEMPT).is_some_and(|attempt| attempt.parse::<usize>().is_ok());
+    let states = if place.rank == 0 && !launched { Some(&run) } else { None };
+    record(states, State::Running, format!("process {}", std::process::id()))?;
+    match work(&run, &lock, &place, &alive, context) {
+        Ok(()) => {
+            record(states, State::Finished, String::new())?;
+            Ok(exit::OK)
+        }
         Err(failure) if failure.code == exit::RESUMABLE => {
-            tracing::info!("interrupted; the last finished epoch is kept");
+            tracing::info!("interrupted; the newest checkpoint is kept");
+            record(states, State::Interrupted, String::new())?;
             Ok(exit::RESUMABLE)
         }
         Err(failure) => {
             // The runner quotes the log; under another scheduler stderr is all there is.
-            tracing::error!("{}", failure.report.trim_start_matches("error: "));
+            let report = failure.report.trim_start_matches("error: ");
+            tracing::error!("{report}");
+            record(states, State::Failed, report.lines().next().unwrap_or_default().to_owned())?;
             Ok(failure.code)
         }
     }
 }
 
-/// `RANK` and `WORLD_SIZE` as torchrun and Slurm wrappers set them; absent means a group of one.
-fn rank_of_environment() -> Result<usize, Failure> {
-    let number = |name: &str, default: usize| match std::env::var(name) {
-        Err(_) => Ok(default),
-        Ok(text) => text.parse::<usize>().map_err(|_| {
-            let help = format!("set {name} to a number, or leave it unset for a single process");
-            Failure::new(
-                exit::CONFIG,
-                format!("environment variable {name} is `{text}`, expected a number\n  help: {help}"),
-            )
-        }),
-    };
-    let (rank, world_size) = (number("RANK", 0)?, number("WORLD_SIZE", 1)?);
-    if world_size != 1 {
-        let help = "start one process per experiment; `train.gradient_accumulation_steps` gives larger batches";
-        let report = format!("WORLD_SIZE is {world_size}, this build runs one process\n  help: {help}");
+/// Who this process is. The token of its group: this run on disk and this attempt.
+fn place(run: &RunDir, lock: &Lock, variables: &BTreeMap<String, String>) -> Result<Rendezvous, Failure> {
+    let attempt = variables.get(ATTEMPT).or_else(|| variables.get("TORCHELASTIC_RESTART_COUNT"));
+    let token = format!("{}/{}/{}", run.id(), lock.settings_hash, attempt.map_or("0", String::as_str));
+    let timeout = Duration::from_secs(lock.settings.launch.timeout_s);
+    let place =
+        Rendezvous::from_variables(variables, token, timeout).map_err(|error| Failure::new(exit::CONFIG, error))?;
+    let expected = lock.settings.launch.world_size;
+    if place.world_size != expected {
+        let help = format!("start {expected} processes with WORLD_SIZE={expected}; `vlp run` does");
+        let found = place.world_size;
+        let report =
+            format!("WORLD_SIZE is {found}, but this run has `launch.world_size` = {expected}\n  help: {help}");
         return Err(Failure::new(exit::CONFIG, report));
     }
-    Ok(rank)
+    Ok(place)
+}
+
+fn record(run: Option<&RunDir>, state: State, detail: String) -> Result<(), Failure> {
+    let Some(run) = run else { return Ok(()) };
+    let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
+    journal.append(&Entry::state(state, detail)).and_then(|()| journal.sync()).map_err(track_failure)
+}
+
+/// What a defect says last belongs into the log, where the runner looks for it.
+fn log_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!("{panic}");
+        usual(panic);
+    }));
 }
 
 /// JSON lines into the rank's log (`RUST_LOG` adds detail); warnings on stderr too.
@@ -114,8 +144,7 @@ fn stop_on_signals() {
     }
 }
 
-fn work(run: &RunDir, context: &Context) -> Result<(), Failure> {
-    let lock = Lock::load(&run.lock_file()).map_err(track_failure)?;
+fn work(run: &RunDir, lock: &Lock, place: &Rendezvous, alive: &Alive, context: &Context) -> Result<(), Failure> {
     let settings = &lock.settings;
     let name = settings.launch.device.as_str();
     let device = device::open(name).map_err(|e| Failure::new(exit::CONFIG, e))?;
@@ -130,8 +159,11 @@ fn work(run: &RunDir, context: &Context) -> Result<(), Failure> {
     let scorers = scorers(&settings.metrics);
     let evaluation = Evaluation { settings, tokenizer: &tokenizer, store, device, scorers };
     let world = World { settings, run, journal: &journal, answers, evaluation };
-    world.train(&lock, context)?;
-    world.evaluate(context)
+    // LibTorch brings its own transport, for any number of machines.
+    let transport = if device::resolve(name) == "flex" { Transport::Loopback } else { Transport::Gloo };
+    let mut group = place.join(transport).map_err(|error| Failure::new(exit::TRAIN, error))?;
+    world.train(lock, &mut *group, alive, context)?;
+    if group.rank() == 0 { world.evaluate(context) } else { Ok(()) }
 }
 
 /// What training and evaluation share.
@@ -194,7 +226,7 @@ impl World<'_> {
         })
     }
 
-    fn train(&self, lock: &Lock, context: &Context) -> Result<(), Failure> {
+    fn train(&self, lock: &Lock, group: &mut dyn Collective, alive: &Alive, context: &Context) -> Result<(), Failure> {
         let settings = self.settings;
         let last = RunRecord::read(self.run).map_err(track_failure)?.last_epoch;
         let split = &settings.select.split;
@@ -206,7 +238,7 @@ impl World<'_> {
             settings,
             run: self.run,
             journal: self.journal,
-            collective: &mut Single,
+            collective: group,
             device: self.evaluation.device.clone(),
             data: self.training_data()?,
             store: Arc::clone(&self.evaluation.store),
@@ -214,6 +246,7 @@ impl World<'_> {
             stop: &STOP,
             terminal: context.terminal,
             quiet: context.quiet,
+            beat: &|| alive.beat(),
         };
         let model = if last.is_some() { self.new_model() } else { self.initial_model(lock)? };
         let metrics = Scorers::of_validation(settings.select.metric);

@@ -21,9 +21,9 @@ pub use diagnose::{Problem, Problems, Severity};
 pub use explain::{UnknownKey, explain};
 pub use options::{
     CheckpointChoice, DataSettings, Dataset, DocumentFrequency, EvaluateSettings, ExperimentSettings, InitSettings,
-    LaunchSettings, MeteorProgram, Metric, MetricsSettings, ModelSettings, ObjectiveKind, ObjectiveSettings,
-    OutputSettings, PaperRow, RegionFormat, Schedule, ScstMask, ScstSettings, SelectSettings, Settings, TrainSettings,
-    Truncate, VqaEvaluator,
+    LaunchSettings, Launcher, MeteorProgram, Metric, MetricsSettings, ModelSettings, ObjectiveKind, ObjectiveSettings,
+    OutputSettings, PaperRow, RegionFormat, Schedule, ScstMask, ScstSettings, SelectSettings, Settings, SlurmSettings,
+    TrainSettings, Truncate, VqaEvaluator,
 };
 pub use resolve::{Origin, Origins, flatten};
 pub use schema::experiment_schema;

@@ -1,10 +1,11 @@
 //! Every option of an experiment: name, type, default, range, unit and meaning, each stated once.
 //!
 //! The JSON Schemas, `vlp explain`, the checks and the tracked parameters are generated from these types.
-//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`. The `[data]` section is
-//! in `options/data.rs`.
+//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`. The sections with most options are
+//! in `options/`.
 
 mod data;
+mod launch;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
+pub use launch::{LaunchSettings, Launcher, SlurmSettings};
 pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
 
 /// All settings of one experiment. Every key has a value: a default, or one given by a layer above it.
@@ -41,6 +43,8 @@ pub struct Settings {
     pub metrics: MetricsSettings,
     /// Processes and devices.
     pub launch: LaunchSettings,
+    /// How Slurm runs the processes, with `launch.launcher = "slurm"`.
+    pub slurm: SlurmSettings,
     /// Folders that a run writes to.
     pub output: OutputSettings,
     /// Rows of published tables that this experiment reproduces.
@@ -298,6 +302,15 @@ pub struct TrainSettings {
     /// Newest checkpoints kept besides the best and the first.
     #[schemars(range(min = 1), extend("x-unit" = "checkpoints"))]
     pub keep_checkpoints: usize,
+    /// The checkpoint of every so many epochs is kept for good; 0 for none.
+    #[schemars(extend("x-unit" = "epochs"))]
+    pub keep_every: usize,
+    /// A checkpoint within an epoch after every so many steps; 0 for none.
+    #[schemars(extend("x-unit" = "steps"))]
+    pub checkpoint_every_steps: u64,
+    /// A checkpoint within an epoch when the last one is so old; 0 for none.
+    #[schemars(range(min = 0.0), extend("x-unit" = "minutes"))]
+    pub checkpoint_every_minutes: f64,
 }
 
 impl Default for TrainSettings {
@@ -316,6 +329,9 @@ impl Default for TrainSettings {
             max_grad_norm: 1.0,
             log_every: 10,
             keep_checkpoints: 2,
+            keep_every: 0,
+            checkpoint_every_steps: 0,
+            checkpoint_every_minutes: 30.0,
         }
     }
 }
@@ -377,27 +393,6 @@ impl Default for EvaluateSettings {
             length_penalty: 0.0,
             no_repeat_ngram: 0,
         }
-    }
-}
-
-/// Processes and devices.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LaunchSettings {
-    /// Processes, one per device; gradients are averaged over them.
-    #[schemars(range(min = 1), extend("x-unit" = "processes"))]
-    pub world_size: usize,
-    /// `auto`, `flex` (embedded CPU engine), `tch-cpu` (LibTorch on the CPU).
-    #[schemars(extend("enum" = ["auto", "flex", "tch-cpu"]))]
-    pub device: String,
-    /// Compute threads per process; 0 shares the processors of the machine among its processes.
-    #[schemars(range(max = 1024), extend("x-unit" = "threads"))]
-    pub threads: usize,
-}
-
-impl Default for LaunchSettings {
-    fn default() -> Self {
-        Self { world_size: 1, device: "auto".into(), threads: 0 }
     }
 }
 

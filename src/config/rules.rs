@@ -8,7 +8,7 @@ mod paper;
 use std::collections::BTreeSet;
 
 use super::diagnose::{Problem, Severity};
-use super::options::{CheckpointChoice, Metric, Settings};
+use super::options::{CheckpointChoice, Launcher, Metric, Settings};
 use super::resolve::Merge;
 
 /// All rules that `settings` break.
@@ -308,13 +308,39 @@ impl Rules<'_> {
     }
 
     fn launch(&mut self) {
-        let world_size = self.settings.launch.world_size;
-        if world_size > 1 {
-            let message = format!("`launch.world_size` = {world_size}: this build runs one process per experiment");
-            let help = format!(
-                "set it to 1 and `train.gradient_accumulation_steps` to {world_size} for the same effective batch"
+        let launch = &self.settings.launch;
+        let here = ["127.0.0.1", "localhost", "::1"].contains(&launch.master_addr.as_str());
+        if launch.device == "flex" && launch.world_size > 1 && !here {
+            let keys = [("launch.master_addr", "another machine"), ("launch.device", "")];
+            let message = format!(
+                "`launch.master_addr` is {:?}, but processes of the embedded engine meet on one machine",
+                launch.master_addr
             );
-            self.error(&[("launch.world_size", "must be 1")], message, &help);
+            self.error(&keys, message, "use 127.0.0.1, or `launch.device = \"tch-cpu\"` in a build with LibTorch");
+        }
+        let nodes = self.settings.slurm.nodes;
+        if launch.launcher == Launcher::Slurm {
+            if launch.world_size % nodes.max(1) != 0 {
+                let keys = [("launch.world_size", "not a multiple of the machines"), ("slurm.nodes", "")];
+                let message =
+                    format!("`launch.world_size` is {}, not a multiple of `slurm.nodes` = {nodes}", launch.world_size);
+                self.error(&keys, message, "every machine runs the same number of processes");
+            }
+            if nodes > 1 && launch.device == "flex" {
+                let keys = [("slurm.nodes", "several machines"), ("launch.device", "")];
+                let message =
+                    format!("`slurm.nodes` is {nodes}, but processes of the embedded engine meet on one machine");
+                self.error(
+                    &keys,
+                    message,
+                    "use `launch.device = \"tch-cpu\"` in a build with LibTorch, or one machine",
+                );
+            }
+        }
+        if launch.hang_timeout_s > 0 && launch.hang_timeout_s < 60 {
+            let message = format!("`launch.hang_timeout_s` is {}: less than a minute", launch.hang_timeout_s);
+            let help = "reading data and scoring a split may take longer than that without a sign of progress";
+            self.warn(&[("launch.hang_timeout_s", "short")], message, help);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::EvaluateError;
 use super::scorers::{CaptionReport, Scorers};
+use super::{EvaluateError, Pulse};
 use crate::config::{DataSettings, EvaluateSettings, Metric};
 use crate::data::batch::ImageBatch;
 use crate::data::karpathy::{CaptionData, ImageId};
@@ -48,8 +48,10 @@ impl CaptionTask<'_> {
     /// One caption per image, in the order of the split. `model` is in evaluation form, on `device`.
     pub fn caption(&self, model: &Vlp, device: &Device) -> Result<Vec<Prediction>, EvaluateError> {
         let mut predictions = Vec::with_capacity(self.data.images.len());
+        let mut pulse = Pulse::new(self.data.images.len());
         for batch in image_batches(&self.data, &self.store, self.settings.batch_size, self.data_settings) {
             let batch = batch?;
+            pulse.add(batch.size);
             for (image, words) in batch.images.iter().zip(self.decode(model, &batch, device)) {
                 let image_id = self.data.images[*image].image_id.clone();
                 predictions.push(Prediction { image_id, caption: self.tokenizer.decode(&words) });

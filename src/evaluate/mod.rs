@@ -58,3 +58,28 @@ pub enum EvaluateError {
         answer: String,
     },
 }
+
+/// Lines in the log while a split is predicted: how far it is, and that it goes on.
+struct Pulse {
+    total: usize,
+    done: usize,
+    said: std::time::Instant,
+}
+
+impl Pulse {
+    /// Time between two lines.
+    const EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
+    fn new(total: usize) -> Self {
+        Self { total, done: 0, said: std::time::Instant::now() }
+    }
+
+    /// So many more are done.
+    fn add(&mut self, more: usize) {
+        self.done += more;
+        if self.said.elapsed() >= Self::EVERY {
+            self.said = std::time::Instant::now();
+            tracing::info!(done = self.done, of = self.total, "predicting");
+        }
+    }
+}
