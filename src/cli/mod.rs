@@ -5,8 +5,10 @@ mod context;
 mod convert;
 mod data;
 mod diff;
+mod equivalence;
 mod explain;
 mod facts;
+mod graph;
 mod list;
 mod logs;
 mod plan;
@@ -52,7 +54,9 @@ enum Command {
     Schema(schema::Args),
     /// Print what a run would do and need, before anything runs.
     Plan(plan::Args),
-    /// Run an experiment and whatever it starts from; resumes or reuses what is there.
+    /// Draw what starts from what: experiments, their runs, states and scores.
+    Graph(graph::Args),
+    /// Run experiments and whatever they start from; resumes or reuses what is there.
     Run(run::Args),
     /// List runs and how far they are.
     Status(status::Args),
@@ -91,6 +95,7 @@ pub fn main() -> u8 {
         Command::Explain(args) => explain::execute(args, &context),
         Command::Schema(args) => schema::execute(args, &context),
         Command::Plan(args) => plan::execute(args, &context),
+        Command::Graph(args) => graph::execute(args, &context),
         Command::Run(args) => run::execute(args, &context),
         Command::Status(args) => status::execute(args, &context),
         Command::Logs(args) => logs::execute(args, &context),
