@@ -55,6 +55,19 @@ mistakes! {
     min_length: "[evaluate]\nmin_length = 21\n";
     named_twice: "[evaluate]\nsplits = [\"test\", \"val\", \"test\"]\ncheckpoints = [\"best\", \"best\"]\n";
     world_size: "[launch]\nworld_size = 8\nmaster_addr = \"node17\"\ndevice = \"flex\"\nhang_timeout_s = 5\n";
+    vqa_of_captions: "[objective]\nkind = \"vqa\"\ns2s_prob = 0.0\nbi_prob = 1.0\n[select]\nmetric = \"overall\"\n";
+    captions_of_questions: "dataset = \"vqa2\"\nanswers = \"a.txt\"\nimdb = { train = \"t.npy\", val = \"v.npy\", test = \"s.npy\" }\n";
+    vqa_paths: "dataset = \"vqa2\"\n[objective]\nkind = \"vqa\"\ns2s_prob = 0.0\nbi_prob = 1.0\n[select]\nmetric = \"overall\"\n";
+    vqa_splits: "dataset = \"vqa2\"\nanswers = \"a.txt\"\ntrain_splits = [\"train2014\"]\n\
+        imdb = { train2014 = \"t.npy\", val2014 = \"\" }\n[objective]\nkind = \"vqa\"\ns2s_prob = 0.0\nbi_prob = 1.0\n\
+        [select]\nmetric = \"overall\"\n[evaluate]\nsplits = [\"val2014\", \"test2015\"]\n";
+    vqa_is_bidirectional: "dataset = \"vqa2\"\nanswers = \"a.txt\"\nimdb = { train = \"t.npy\", val = \"v.npy\", test = \"s.npy\" }\n\
+        [objective]\nkind = \"vqa\"\n";
+    masked_without_masks: "[objective]\nmax_pred = 0\n[select]\nmetric = \"overall\"\n";
+    scst_of_nothing: "[objective]\nkind = \"scst\"\ns2s_prob = 0.5\nbi_prob = 0.5\n";
+    paper_server: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nserver = true\nexpect = { cider = 70.5 }\nat_least = { bleu_4 = 1.0 }\n";
+    paper_also: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nexpect = { cider = 1.0 }\ntolerance = { cider = 0.1 }\nalso = [\"cider\", \"bleu_4\", \"bleu\"]\n";
+    paper_scores_of_answers: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nat_least = { overall = 1.0, cider_minus_other_run = 2.0, cider_minus_majority = 3.0 }\n";
     starts_from_itself: "[init]\nfrom = \"demo\"\n";
     paper_row_incomplete: "[[paper]]\nrow = \"COCO\"\n\n[[paper]]\ntable = \"t\"\nexpect = { cider = 1.0 }\ntolerance = { cider = 0.1 }\n";
     selected_by_spice: "[select]\nmetric = \"spice\"\n";
@@ -263,6 +276,19 @@ fn suspicious_settings_are_warnings() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(output.stdout, b"");
     snapshot("suspicious_settings_are_warnings", &String::from_utf8(output.stderr).unwrap());
+}
+
+#[test]
+fn suspicious_self_critical_training() {
+    let rest = "[objective]\nkind = \"scst\"\nmask_prob = 0.0\nmax_pred = 0\nlabel_smoothing = 0.1\n\
+        [init]\nfrom = \"coco_ce\"\n[train]\nlearning_rate = 3e-5\n";
+    let output = World::good(rest).vlp(&["check", "e.toml"]);
+    assert_eq!(output.status.code(), Some(0));
+    snapshot("suspicious_self_critical_training", &String::from_utf8(output.stderr).unwrap());
+    let quiet = "[objective]\nkind = \"scst\"\nmask_prob = 0.0\nmax_pred = 0\n[scst]\ndocument_frequency = \"corpus\"\n\
+        [init]\nfrom = \"coco_ce\"\n[train]\nlearning_rate = 1e-6\n";
+    let output = World::good(quiet).vlp(&["check", "e.toml"]);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "e.toml: ok\n");
 }
 
 #[test]

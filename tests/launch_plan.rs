@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use vlp::config::{self, Experiment, Overrides};
 use vlp::launch::plan::{Facts, Machine};
 use vlp::pipeline::lineage::{self, Source};
-use vlp::pipeline::stage::{self, Candidate, Decision};
+use vlp::pipeline::stage::{self, Candidate, Decision, Request};
 use vlp::track::{Entry, Journal, Lock, RunDir, State, write_atomic};
 
 // ---------------------------------------------------------------------------------------------- files and candidates
@@ -82,6 +82,11 @@ fn facts() -> Facts {
         parameters: 1_234_567,
         data_fingerprint: "data-1".into(),
     }
+}
+
+/// A request for a new run of an experiment.
+fn fresh(experiment: &str) -> Request {
+    Request { fresh: [experiment.to_string()].into(), allow_drift: false }
 }
 
 fn machine() -> Machine {
@@ -171,7 +176,7 @@ fn wrong_lineages_are_told() {
 fn a_chain_that_never_ran_starts_from_its_beginning() {
     let world = World::new();
     let chain = world.chain();
-    let decided = stage::decide_all(&chain, false).unwrap();
+    let decided = stage::decide_all(&chain, &Request::default()).unwrap();
     let mut two = chain[1].clone();
     two.experiment.settings.launch.world_size = 2;
     let text = stage::describe(&[chain[0].clone(), two], &decided, &machine());
@@ -213,9 +218,9 @@ fn a_chain_that_never_ran_starts_from_its_beginning() {
 fn a_finished_stage_is_reused_and_an_unfinished_one_resumed() {
     let world = World::new();
     let chain = world.chain();
-    let first = stage::decide_all(&chain, false).unwrap();
+    let first = stage::decide_all(&chain, &Request::default()).unwrap();
     let up = world.run(&first[0].lock, 4, State::Finished);
-    let second = stage::decide_all(&chain, false).unwrap();
+    let second = stage::decide_all(&chain, &Request::default()).unwrap();
     assert_eq!(second[0].decision, Decision::Reuse(up.clone()));
     assert_eq!(second[1].decision, Decision::Start);
     let parent = second[1].lock.parent.clone().unwrap();
@@ -223,7 +228,7 @@ fn a_finished_stage_is_reused_and_an_unfinished_one_resumed() {
     assert_eq!(parent.checkpoint, up.model_file(4));
 
     let down = world.run(&second[1].lock, 2, State::Running);
-    let third = stage::decide_all(&chain, false).unwrap();
+    let third = stage::decide_all(&chain, &Request::default()).unwrap();
     assert_eq!(third[1].decision, Decision::Resume(down.clone()));
     let text = stage::describe(&chain, &third, &machine());
     let text = world.clean(text).replace(&up.id(), "[run]").replace(&down.id(), "[run]");
@@ -236,7 +241,7 @@ fn a_finished_stage_is_reused_and_an_unfinished_one_resumed() {
       weights     [dir]/runs/cc_pretrain/[run]/checkpoints/epoch-0004/model.safetensors
     "##);
 
-    let fresh = stage::decide_all(&chain, true).unwrap();
+    let fresh = stage::decide_all(&chain, &fresh("coco_ce")).unwrap();
     assert_eq!(fresh[0].decision, Decision::Reuse(up), "--fresh speaks of the named experiment");
     assert_eq!(fresh[1].decision, Decision::Start);
 }
@@ -245,7 +250,7 @@ fn a_finished_stage_is_reused_and_an_unfinished_one_resumed() {
 fn the_newest_run_that_does_the_same_work_decides() {
     let world = World::new();
     let candidate = &world.chain()[0];
-    let decide = |candidate: &Candidate| stage::decide(candidate, None, false);
+    let decide = |candidate: &Candidate| stage::decide(candidate, None, &Request::default());
     let lock = decide(candidate).unwrap().lock;
     world.run(&lock, 4, State::Finished);
     let fresh = world.run(&lock, 1, State::Interrupted);
@@ -270,12 +275,12 @@ fn the_newest_run_that_does_the_same_work_decides() {
 fn an_unfinished_run_that_differs_is_refused_unless_it_holds_nothing() {
     let world = World::new();
     let candidate = &world.chain()[0];
-    let lock = stage::decide(candidate, None, false).unwrap().lock;
+    let lock = stage::decide(candidate, None, &Request::default()).unwrap().lock;
     let mut longer = candidate.clone();
     longer.experiment.settings.train.epochs = 5;
     longer.experiment.settings.train.learning_rate = 1e-6;
     let empty = world.run(&lock, 0, State::Failed);
-    let started = stage::decide(&longer, None, false).unwrap();
+    let started = stage::decide(&longer, None, &Request::default()).unwrap();
     assert_eq!(
         (started.decision, started.reason),
         (
@@ -287,27 +292,27 @@ fn an_unfinished_run_that_differs_is_refused_unless_it_holds_nothing() {
         )
     );
     let run = world.run(&lock, 1, State::Interrupted);
-    let message = stage::decide(&longer, None, false).unwrap_err().to_string();
+    let message = stage::decide(&longer, None, &Request::default()).unwrap_err().to_string();
     insta::assert_snapshot!(world.clean(message).replace(&run.id(), "[run]"), @r##"
     an unfinished run of `cc_pretrain` differs from what is asked for: [dir]/runs/cc_pretrain/[run]
         train.epochs: 5 (the run has 4)
         train.learning_rate: 1e-6 (the run has 0.00003)
       help: with the same settings it resumes; `vlp run [dir]/experiments/toy/cc.toml --fresh` starts another run beside it
     "##);
-    assert_eq!(stage::decide(&longer, None, true).unwrap().decision, Decision::Start);
+    assert_eq!(stage::decide(&longer, None, &fresh("cc_pretrain")).unwrap().decision, Decision::Start);
 }
 
 #[test]
 fn an_unfinished_run_from_other_weights_is_refused_before_its_upstream_trains_again() {
     let world = World::new();
     let chain = world.chain();
-    let first = stage::decide_all(&chain, false).unwrap();
+    let first = stage::decide_all(&chain, &Request::default()).unwrap();
     world.run(&first[0].lock, 4, State::Finished);
-    let second = stage::decide_all(&chain, false).unwrap();
+    let second = stage::decide_all(&chain, &Request::default()).unwrap();
     let down = world.run(&second[1].lock, 1, State::Interrupted);
     let mut changed = chain.clone();
     changed[0].experiment.settings.train.epochs = 6;
-    let message = world.clean(stage::decide_all(&changed, false).unwrap_err());
+    let message = world.clean(stage::decide_all(&changed, &Request::default()).unwrap_err());
     let sha = &second[1].lock.parent.as_ref().unwrap().sha256[..12];
     let upstream = second[1].lock.parent.as_ref().unwrap().run.clone();
     let message = message.replace(&format!("coco_ce/{}", down.id()), "coco_ce/[run]").replace(&upstream, "[upstream]");
@@ -322,10 +327,10 @@ fn an_unfinished_run_from_other_weights_is_refused_before_its_upstream_trains_ag
 fn unreadable_runs_are_passed_over_with_a_note() {
     let world = World::new();
     let candidate = &world.chain()[0];
-    let lock = stage::decide(candidate, None, false).unwrap().lock;
+    let lock = stage::decide(candidate, None, &Request::default()).unwrap().lock;
     let run = world.run(&lock, 4, State::Finished);
     fs::write(run.lock_file(), "nonsense").unwrap();
-    let decided = stage::decide(candidate, None, false).unwrap();
+    let decided = stage::decide(candidate, None, &Request::default()).unwrap();
     assert_eq!(decided.decision, Decision::Start);
     let note = world.clean(&decided.notes[0]);
     let head = format!("passed over: `[dir]/runs/cc_pretrain/{}/run.lock.toml` is not a run lock", run.id());
@@ -337,7 +342,7 @@ fn a_checkpoint_path_must_exist() {
     let world = World::new();
     world.file("toy/from_file.toml", "from_file", "weights/model.safetensors", "epochs = 1");
     let candidate = Candidate { experiment: world.load("toy/from_file.toml"), facts: facts() };
-    let message = stage::decide(&candidate, None, false).unwrap_err().to_string();
+    let message = stage::decide(&candidate, None, &Request::default()).unwrap_err().to_string();
     insta::assert_snapshot!(message, @r##"
     `init.from` names the checkpoint `weights/model.safetensors`, but there is no such file
       help: correct the path (it is relative to the current folder), or give the name of an experiment

@@ -1,8 +1,10 @@
-//! `vlp check FILE…`: all problems of all files in one pass. Looks at the configuration alone, not at the data.
+//! `vlp check FILE…`: all problems of all files in one pass, and how variants of the paper's experiments compare with these.
+//! Looks at the configuration alone, not at the data.
 
 use std::path::PathBuf;
 
 use super::context::{Context, Failure, LayerArgs, exit};
+use super::equivalence;
 use crate::config::{self, Checked, Problems};
 
 /// Report every problem of experiment files, with file, line and a hint.
@@ -21,11 +23,18 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let overrides = args.layers.overrides();
     let mut shown = Problems::default();
     let mut blocks: Vec<String> = Vec::new();
+    let mut comparisons: Vec<String> = Vec::new();
     let mut verdicts = String::new();
     let mut failed = false;
     for file in &args.files {
         let (found, verdict) = match config::check(file, &overrides) {
-            Ok(Checked::Experiment(experiment)) => (experiment.warnings, "ok".to_string()),
+            Ok(Checked::Experiment(experiment)) => {
+                if let Some(comparison) = equivalence::with_paper(&experiment).filter(|_| !context.quiet) {
+                    let lines: String = comparison.lines().iter().map(|line| format!("  {line}\n")).collect();
+                    comparisons.push(format!("{}: {}\n{lines}", file.display(), comparison.title()));
+                }
+                (experiment.warnings, "ok".to_string())
+            }
             Ok(Checked::Fragment) => (Problems::default(), "ok (a fragment: no [experiment] table)".to_string()),
             Err(problems) => {
                 failed = true;
@@ -40,6 +49,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
         verdicts.push_str(&format!("{}: {verdict}\n", file.display()));
         shown.0.extend(fresh.0);
     }
+    blocks.extend(comparisons);
     if !context.quiet {
         blocks.push(verdicts);
     }

@@ -10,7 +10,7 @@ use super::context::{Context, Failure, exit};
 use super::model::{ModelArgs, Opened, data_failure, evaluate_failure};
 use super::run::{print, track_failure};
 use super::score::output;
-use crate::config::CheckpointChoice;
+use crate::config::{CheckpointChoice, VqaEvaluator};
 use crate::evaluate::SplitData;
 use crate::results::paper;
 use crate::track::{Entry, Journal, RunDir, RunRecord, Scores, selection_metric};
@@ -71,7 +71,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
         }
     };
     print(&match args.format {
-        Format::Table => table(&lines),
+        Format::Table => table(&lines, opened.settings.metrics.vqa),
         Format::Json => json(&lines),
     })?;
     Ok(exit::OK)
@@ -207,13 +207,13 @@ fn predict(
     Ok(found.scores)
 }
 
-fn table(lines: &[Line]) -> String {
+fn table(lines: &[Line], evaluator: VqaEvaluator) -> String {
     let mut metrics: Vec<&String> =
         lines.iter().flat_map(|l| l.scores.keys()).collect::<BTreeSet<_>>().into_iter().collect();
     metrics.sort_by_key(|metric| paper::order(metric));
     let header = ["Checkpoint", "Split"].map(str::to_owned).into_iter();
     let header: Vec<String> =
-        header.chain(metrics.iter().map(|m| paper::title(m).to_owned())).chain(["Note".to_owned()]).collect();
+        header.chain(metrics.iter().map(|m| paper::score_title(m, evaluator))).chain(["Note".to_owned()]).collect();
     let rows: Vec<Vec<String>> = lines
         .iter()
         .map(|line| {

@@ -6,9 +6,11 @@ mod convert;
 mod data;
 mod diff;
 mod doctor;
+mod equivalence;
 mod eval;
 mod explain;
 mod facts;
+mod graph;
 mod list;
 mod logs;
 mod model;
@@ -61,7 +63,9 @@ enum Command {
     Schema(schema::Args),
     /// Print what a run would do and need, before anything runs.
     Plan(plan::Args),
-    /// Run an experiment and whatever it starts from; resumes or reuses what is there.
+    /// Draw what starts from what: experiments, their runs, states and scores.
+    Graph(graph::Args),
+    /// Run experiments and whatever they start from; resumes or reuses what is there.
     Run(run::Args),
     /// Ask a run to save and end.
     Stop(stop::Args),
@@ -116,6 +120,7 @@ pub fn main() -> u8 {
         Command::Explain(args) => explain::execute(args, &context),
         Command::Schema(args) => schema::execute(args, &context),
         Command::Plan(args) => plan::execute(args, &context),
+        Command::Graph(args) => graph::execute(args, &context),
         Command::Run(args) => run::execute(args, &context),
         Command::Stop(args) => stop::execute(args, &context),
         Command::Repro(args) => repro::execute(args, &context),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::context::{Context, Failure, LayerArgs, exit};
 use super::facts::facts;
-use super::run::{self, track_failure};
+use super::run::{self, ReuseArgs, track_failure};
 use crate::config::to_toml;
 use crate::model::device;
 use crate::track::{Code, Lock, RunDir, sha256_of_file, write_atomic};
@@ -36,7 +36,9 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
         eprintln!("note  {key} differs: {text}");
     }
     let file = experiment_file(&lock)?;
-    let code = run::execute(&run::Args { file, layers: LayerArgs::default(), dry_run: false, fresh: true }, context)?;
+    let reuse = ReuseArgs { fresh: true, allow_drift: false };
+    let run = run::Args { files: vec![file], layers: LayerArgs::default(), dry_run: false, reuse };
+    let code = run::execute(&run, context)?;
     compare(&args.lock, &lock, context)?;
     Ok(code)
 }

@@ -1,15 +1,18 @@
-//! `vlp run`: brings an experiment, and all it descends from, to a finished state; prints its tables.
+//! `vlp run`: brings experiments, and all they descend from, to a finished state; prints their tables.
 //!
-//! What is finished already is reused, what is unfinished is resumed. Deciding that is left to `pipeline`.
+//! What is finished already is reused, what is unfinished is resumed. Deciding that is left to `pipeline`. With several
+//! files a failure stops what descends from it; the other experiments run, and the exit code is that of the first failure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::context::{Context, Failure, LayerArgs, config_failure, exit};
+use super::equivalence;
 use super::facts::facts;
 use super::table;
-use crate::config::{self, Experiment, Launcher, Overrides, Settings};
+use crate::config::{self, Experiment, Launcher, Overrides, Problems, Settings};
 
 use crate::launch::LaunchError;
 use crate::launch::local::{self, Outcome};
@@ -18,80 +21,165 @@ use crate::launch::triage::{Cause, RankFailure};
 use crate::launch::{slurm, supervise};
 use crate::model::device;
 use crate::pipeline::PipelineError;
-use crate::pipeline::lineage::{self, LineageError};
-use crate::pipeline::stage::{self, Candidate, Decided, Decision, Upstream};
+use crate::pipeline::lineage::{self, LineageError, Source};
+use crate::pipeline::stage::{self, Candidate, Decided, Decision, Request, Upstream};
 use crate::track::{Condition, RunDir, RunRecord, TrackError};
 
 /// Time between two questions to Slurm.
 const SLURM_POLL: Duration = Duration::from_secs(2);
 
-/// Train and evaluate an experiment and all it starts from; the same command again resumes or reuses.
+/// Train and evaluate experiments and all they start from; the same command again resumes or reuses.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Experiment file.
-    pub file: PathBuf,
+    /// Experiment files; what several start from runs once.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
     #[command(flatten)]
-    /// Layers above the file.
+    /// Layers above the files.
     pub layers: LayerArgs,
     /// Print the plan and stop; the same as `vlp plan`.
     #[arg(long)]
     pub dry_run: bool,
-    /// Start a new run of this experiment beside those there are.
+    #[command(flatten)]
+    /// Which earlier runs count.
+    pub reuse: ReuseArgs,
+}
+
+/// Flags that say which earlier runs count.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ReuseArgs {
+    /// Start new runs of these experiments beside those there are.
     #[arg(long)]
     pub fresh: bool,
+    /// Use finished runs although their data, or the program that trained them, differ.
+    #[arg(long)]
+    pub allow_drift: bool,
 }
 
 /// Runs the command.
 pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
-    let prepared = Prepared::new(&args.file, &args.layers, args.fresh, context)?;
+    let prepared = Prepared::new(&args.files, &args.layers, &args.reuse, context)?;
     if args.dry_run {
         print(&prepared.describe(context)?)?;
         return Ok(exit::OK);
     }
-    let last = prepared.chain.len() - 1;
     if prepared.decided.iter().any(|d| !matches!(d.decision, Decision::Reuse(_))) {
         summarise(&prepared, context);
     }
-    let mut upstream = None;
-    for (index, candidate) in prepared.chain.iter().enumerate() {
-        let Some(record) = run_stage(candidate, upstream.as_ref(), args.fresh && index == last, args, context)? else {
-            return Ok(exit::OK);
+    let mut done: BTreeMap<&str, Upstream> = BTreeMap::new();
+    let mut failures: Vec<(&str, Failure)> = Vec::new();
+    let mut skipped: Vec<String> = Vec::new();
+    let mut submitted = false;
+    for candidate in &prepared.stages {
+        let name = candidate.experiment.settings.experiment.name.as_str();
+        let upstream = match lineage::source(&candidate.experiment.settings.init) {
+            Source::Experiment(upstream) => match done.get(upstream.as_str()) {
+                Some(upstream) => Some(upstream),
+                // A submitted job goes on by itself; the same command continues when it is over.
+                None if submitted => continue,
+                None => {
+                    skipped.push(format!("{name} (starts from {upstream})"));
+                    continue;
+                }
+            },
+            Source::Random | Source::Checkpoint(_) => None,
         };
-        upstream = Some(Upstream::Ready(Box::new(record)));
+        match run_stage(candidate, upstream, &prepared.request, args, context) {
+            Ok(Some(record)) => drop(done.insert(name, Upstream::Ready(Box::new(record)))),
+            Ok(None) => submitted = true,
+            // One file is one chain: all that follows descends from it.
+            Err(failure) if args.files.len() == 1 || failure.code == exit::RESUMABLE => return Err(failure),
+            Err(failure) => {
+                eprintln!("{}", failure.report.trim_end());
+                failures.push((name, failure));
+            }
+        }
     }
-    print_tables(&prepared.chain[last].experiment, context)?;
-    Ok(exit::OK)
+    if submitted && failures.is_empty() {
+        return Ok(exit::OK);
+    }
+    let named: Vec<&Experiment> = prepared.named().map(|candidate| &candidate.experiment).collect();
+    print_tables(&named, context)?;
+    match failures.first() {
+        None => Ok(exit::OK),
+        Some((_, first)) => Err(Failure { code: first.code, report: unfinished(&failures, &skipped) }),
+    }
 }
 
-/// A chain of experiments with all that is known and decided before anything runs.
+/// What is left to do after failures.
+fn unfinished(failures: &[(&str, Failure)], skipped: &[String]) -> String {
+    let names = failures.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let mut report = format!("error: failed: {names}");
+    if !skipped.is_empty() {
+        report.push_str(&format!("; not started: {}", skipped.join(", ")));
+    }
+    report.push_str("\n  help: mend the causes above; the same command goes on, and what is finished is reused");
+    report
+}
+
+/// Experiments with all that is known and decided before anything runs.
 pub struct Prepared {
-    /// The stages, upstream first.
-    pub chain: Vec<Candidate>,
+    /// The stages, upstream before downstream, each once.
+    pub stages: Vec<Candidate>,
     /// What happens to each.
     pub decided: Vec<Decided>,
+    /// What was asked for.
+    request: Request,
+    /// Names of the experiments whose files were named.
+    names: BTreeSet<String>,
 }
 
 impl Prepared {
-    /// Loads the experiment in `file` and its upstream experiments, asks for their facts and decides all stages.
-    pub fn new(file: &Path, layers: &LayerArgs, fresh: bool, context: &Context) -> Result<Self, Failure> {
-        let target = config::load(file, &layers.overrides()).map_err(|problems| config_failure(&problems, context))?;
-        let experiments = lineage::resolve(target, &inherited(layers)).map_err(|e| lineage_failure(e, context))?;
-        let mut chain = Vec::new();
+    /// Loads the experiments in `files` and those they start from, asks for their facts and decides all stages.
+    pub fn new(files: &[PathBuf], layers: &LayerArgs, reuse: &ReuseArgs, context: &Context) -> Result<Self, Failure> {
+        let targets = load_all(files, layers, context)?;
+        let names: BTreeSet<String> = targets.iter().map(|e| e.settings.experiment.name.clone()).collect();
+        let experiments = lineage::resolve_all(targets, &inherited(layers)).map_err(|e| lineage_failure(e, context))?;
+        let mut stages = Vec::new();
         for experiment in experiments {
             if !experiment.warnings.0.is_empty() {
                 eprint!("{}", experiment.warnings.render(context.color));
             }
             let facts = facts(&experiment.settings).map_err(|e| Failure::new(exit::DATA, e))?;
-            chain.push(Candidate { experiment, facts });
+            stages.push(Candidate { experiment, facts });
         }
-        let decided = stage::decide_all(&chain, fresh).map_err(pipeline_failure)?;
-        Ok(Self { chain, decided })
+        let fresh = if reuse.fresh { names.clone() } else { BTreeSet::new() };
+        let request = Request { fresh, allow_drift: reuse.allow_drift };
+        let mut decided = stage::decide_all(&stages, &request).map_err(pipeline_failure)?;
+        for (candidate, decided) in stages.iter().zip(&mut decided) {
+            if let Some(comparison) = equivalence::with_paper(&candidate.experiment) {
+                decided.notes.push(comparison.title());
+                decided.notes.extend(comparison.lines());
+            }
+        }
+        Ok(Self { stages, decided, request, names })
+    }
+
+    /// The stages whose files were named.
+    pub fn named(&self) -> impl Iterator<Item = &Candidate> {
+        self.stages.iter().filter(|stage| self.names.contains(&stage.experiment.settings.experiment.name))
     }
 
     /// The full plan.
     pub fn describe(&self, context: &Context) -> Result<String, Failure> {
-        Ok(stage::describe(&self.chain, &self.decided, &machine(context)?))
+        Ok(stage::describe(&self.stages, &self.decided, &machine(context)?))
     }
+}
+
+/// Loads all files; the mistakes of all are reported together.
+fn load_all(files: &[PathBuf], layers: &LayerArgs, context: &Context) -> Result<Vec<Experiment>, Failure> {
+    let mut experiments = Vec::new();
+    let mut problems = Problems::default();
+    for file in files {
+        match config::load(file, &layers.overrides()) {
+            Ok(experiment) => experiments.push(experiment),
+            // A mistake in a fragment that several files extend is reported once.
+            Err(found) => {
+                problems.0.extend(found.0.into_iter().filter(|p| !problems.0.contains(p)).collect::<Vec<_>>())
+            }
+        }
+    }
+    if problems.0.is_empty() { Ok(experiments) } else { Err(config_failure(&problems, context)) }
 }
 
 /// Prints to stdout; a reader that has gone is no error.
@@ -129,7 +217,7 @@ fn summarise(prepared: &Prepared, context: &Context) {
     if context.quiet {
         return;
     }
-    for (candidate, decided) in prepared.chain.iter().zip(&prepared.decided) {
+    for (candidate, decided) in prepared.stages.iter().zip(&prepared.decided) {
         if matches!(decided.decision, Decision::Reuse(_)) {
             continue;
         }
@@ -143,11 +231,11 @@ fn summarise(prepared: &Prepared, context: &Context) {
 fn run_stage(
     candidate: &Candidate,
     upstream: Option<&Upstream>,
-    fresh: bool,
+    request: &Request,
     args: &Args,
     context: &Context,
 ) -> Result<Option<RunRecord>, Failure> {
-    let mut decided = stage::decide(candidate, upstream, fresh).map_err(pipeline_failure)?;
+    let mut decided = stage::decide(candidate, upstream, request).map_err(pipeline_failure)?;
     let settings = &candidate.experiment.settings;
     decided.lock.device = device::resolve(&settings.launch.device).to_owned();
     let run = match &decided.decision {
@@ -237,18 +325,19 @@ fn failed(run: &RunDir, failure: &RankFailure, args: &Args) -> Failure {
 
 /// How to name the command that resumes a run; `--fresh` would start yet another one.
 fn same_command(args: &Args) -> String {
-    let without = if args.fresh { ", but without --fresh," } else { "" };
-    format!("`vlp run {}` with the same options{without}", args.file.display())
+    let without = if args.reuse.fresh { ", but without --fresh," } else { "" };
+    let files = args.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" ");
+    format!("`vlp run {files}` with the same options{without}")
 }
 
-/// Writes all tables and prints those with a row of `experiment`.
-fn print_tables(experiment: &Experiment, context: &Context) -> Result<(), Failure> {
-    let rows = &experiment.settings.paper;
-    let tables = table::collect_with(experiment)?;
+/// Writes all tables and prints those with a row of `experiments`.
+fn print_tables(experiments: &[&Experiment], context: &Context) -> Result<(), Failure> {
+    let rows: Vec<_> = experiments.iter().flat_map(|experiment| &experiment.settings.paper).collect();
+    let tables = table::collect_with(experiments)?;
     table::write(&tables)?;
     let own: Vec<_> = tables.into_iter().filter(|t| rows.iter().any(|row| row.table == t.name)).collect();
-    if own.is_empty() && !context.quiet {
-        eprintln!("note  {} has no [[paper]] rows, so there is no table to print", experiment.file.display());
+    if let ([one], true, false) = (experiments, own.is_empty(), context.quiet) {
+        eprintln!("note  {} has no [[paper]] rows, so there is no table to print", one.file.display());
     }
     print(&table::text(&own, None, context))
 }
@@ -263,7 +352,7 @@ fn lineage_failure(error: LineageError, context: &Context) -> Failure {
 fn pipeline_failure(error: PipelineError) -> Failure {
     let code = match error {
         PipelineError::Track(_) => exit::TRAIN,
-        PipelineError::Select(_) | PipelineError::Refused(_) => exit::CONFIG,
+        PipelineError::Select(_) | PipelineError::Refused(_) | PipelineError::Drift(_) => exit::CONFIG,
     };
     Failure::new(code, error)
 }

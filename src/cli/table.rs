@@ -74,13 +74,16 @@ pub fn write(tables: &[Table]) -> Result<(), Failure> {
     tables.iter().try_for_each(|table| render::write(table, &table.folder).map(drop).map_err(track_failure))
 }
 
-/// All tables after a run of `experiment`: its rows, those of the files around it, and those of all runs beside its own.
-pub fn collect_with(experiment: &Experiment) -> Result<Vec<Table>, Failure> {
-    let mut settings = vec![experiment.settings.clone()];
-    let own = std::fs::canonicalize(&experiment.file).ok();
-    for named in lineage::experiments_in(&lineage::experiments_root(&experiment.file), usize::MAX) {
-        if std::fs::canonicalize(&named.file).ok() != own {
-            settings.extend(load_quietly(&named.file));
+/// All tables after a run of `experiments`: their rows, those of the files around them, and those of all runs beside
+/// their own.
+pub fn collect_with(experiments: &[&Experiment]) -> Result<Vec<Table>, Failure> {
+    let mut settings: Vec<Settings> = experiments.iter().map(|experiment| experiment.settings.clone()).collect();
+    let mut seen: BTreeSet<PathBuf> = experiments.iter().filter_map(|e| std::fs::canonicalize(&e.file).ok()).collect();
+    for experiment in experiments {
+        for named in lineage::experiments_in(&lineage::experiments_root(&experiment.file), usize::MAX) {
+            if std::fs::canonicalize(&named.file).is_ok_and(|file| seen.insert(file)) {
+                settings.extend(load_quietly(&named.file));
+            }
         }
     }
     from_settings(&settings)

@@ -17,7 +17,7 @@ use super::context::{Context, Failure, exit};
 use super::facts::data_sizes;
 use super::places::scorers;
 use super::run::track_failure;
-use crate::config::{Dataset, Metric, ObjectiveKind, Settings};
+use crate::config::{Dataset, Metric, ObjectiveKind, Settings, VqaEvaluator};
 use crate::data::karpathy::CaptionData;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
@@ -27,7 +27,7 @@ use crate::evaluate::{EvaluateError, Evaluation, Scorers, SplitData, SplitScores
 use crate::launch::supervise::ATTEMPT;
 use crate::model::weights::{self, LoadOptions, WeightsError};
 use crate::model::{Vlp, device};
-use crate::results::paper::title;
+use crate::results::paper::score_title;
 use crate::track::{Alive, Entry, Journal, Lock, RunDir, RunRecord, Scores, State};
 use crate::train::TrainError;
 use crate::train::engine::Training;
@@ -351,10 +351,11 @@ impl World<'_> {
 
 /// The score that a line has room for: CIDEr, or what was asked for instead; and the names of those that are not available.
 fn headline(found: &BTreeMap<String, f64>, metrics: &[Metric]) -> String {
+    let title = |name: &str| score_title(name, VqaEvaluator::default());
     let asked = [Metric::Cider].iter().chain(metrics).filter(|metric| metrics.contains(metric));
     let first = asked.map(|metric| metric.name()).find_map(|name| Some((name, found.get(name)?)));
     let mut text = first.map_or_else(String::new, |(name, score)| format!("{} {:.1}", title(name), score * 100.0));
-    let missing: Vec<&str> =
+    let missing: Vec<String> =
         metrics.iter().map(|metric| metric.name()).filter(|name| !found.contains_key(*name)).map(title).collect();
     if !missing.is_empty() {
         let separator = if text.is_empty() { "" } else { "; " };

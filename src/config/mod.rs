@@ -7,6 +7,7 @@ mod diagnose;
 mod explain;
 mod layers;
 mod options;
+mod paper_score;
 mod resolve;
 mod rules;
 mod schema;
@@ -25,6 +26,7 @@ pub use options::{
     OutputSettings, PaperRow, RegionFormat, Schedule, ScstMask, ScstSettings, SelectSettings, Settings, SlurmSettings,
     TrainSettings, Truncate, VqaEvaluator,
 };
+pub use paper_score::{PaperScore, Setting};
 pub use resolve::{Origin, Origins, flatten};
 pub use schema::experiment_schema;
 pub use write::{to_toml, toml_text};
@@ -48,6 +50,8 @@ pub struct Overrides {
 pub struct Experiment {
     /// The file it was loaded from.
     pub file: PathBuf,
+    /// That file and all that it extends, as they lie over each other, lowest first.
+    pub files: Vec<PathBuf>,
     /// All settings.
     pub settings: Settings,
     /// Where each value comes from.
@@ -107,7 +111,9 @@ fn resolve(file: &Path, overrides: &Overrides, mut stack: Stack) -> Result<Exper
     if problems.errors() > 0 {
         return Err(problems);
     }
-    Ok(Experiment { file: file.to_path_buf(), settings, origins: merge.origins(), warnings: problems })
+    let files = stack.layers.iter().filter(|layer| matches!(layer.via, layers::Via::File));
+    let files = files.filter_map(|layer| layer.source.as_ref()).map(|source| PathBuf::from(&source.name)).collect();
+    Ok(Experiment { file: file.to_path_buf(), files, settings, origins: merge.origins(), warnings: problems })
 }
 
 /// What an experiment file says about itself, without checking it.

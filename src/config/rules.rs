@@ -3,12 +3,14 @@
 //! A rule is skipped when one of its options was rejected before, so that one mistake gives one problem. Rules read
 //! settings only: whether a file exists or a split is in the annotations is for the data modules to say.
 
+mod data;
+mod objective;
 mod paper;
 
 use std::collections::BTreeSet;
 
 use super::diagnose::{Problem, Severity};
-use super::options::{CheckpointChoice, Launcher, Metric, Settings};
+use super::options::{CheckpointChoice, Launcher, Metric, ObjectiveKind, Settings};
 use super::resolve::Merge;
 
 /// All rules that `settings` break.
@@ -19,6 +21,7 @@ pub(crate) fn check(settings: &Settings, merge: &Merge<'_>, rejected: &BTreeSet<
     rules.data();
     rules.model();
     rules.objective();
+    rules.kind();
     rules.train();
     rules.splits();
     rules.decoding();
@@ -87,34 +90,6 @@ impl Rules<'_> {
         }
     }
 
-    fn data(&mut self) {
-        let data = &self.settings.data;
-        let paths = [
-            ("data.annotations", &data.annotations),
-            ("data.valid_images", &data.valid_images),
-            ("data.region_prefix", &data.region_prefix),
-            ("data.boxes", &data.boxes),
-            ("data.vocabulary", &data.vocabulary),
-        ];
-        let empty = paths.iter().filter(|(key, path)| path.is_empty() && !self.spoilt(key)).map(|(key, _)| *key);
-        let (stated, missing): (Vec<_>, Vec<_>) = empty.partition(|key| self.merge.winner(key).is_some());
-        let help = "`vlp explain data` describes the paths";
-        for key in stated {
-            self.error(&[(key, "empty")], format!("`{key}` is empty"), help);
-        }
-        if let Some(first) = missing.first() {
-            let names = missing.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
-            let verb = if missing.len() == 1 { "is" } else { "are" };
-            let label = format!(
-                "`{}` {}",
-                first.trim_start_matches("data."),
-                if missing.len() == 1 { "is missing" } else { "and others are missing" }
-            );
-            let place = self.merge.place_missing("data", &label);
-            self.problems.push(Problem::error(place, format!("{names} {verb} not given"), help));
-        }
-    }
-
     fn model(&mut self) {
         let (model, data, evaluate) = (&self.settings.model, &self.settings.data, &self.settings.evaluate);
         let (width, heads) = (model.hidden_size, model.num_attention_heads);
@@ -154,59 +129,10 @@ impl Rules<'_> {
         }
     }
 
-    fn objective(&mut self) {
-        let (objective, data) = (&self.settings.objective, &self.settings.data);
-        let (s2s, bi) = (objective.s2s_prob, objective.bi_prob);
-        if s2s + bi != 1.0 {
-            let keys = [
-                ("objective.s2s_prob", "must be 1 with `bi_prob`"),
-                ("objective.bi_prob", "must be 1 with `s2s_prob`"),
-            ];
-            let message =
-                format!("`objective.s2s_prob` + `objective.bi_prob` is {s2s} + {bi} = {}, must be exactly 1", s2s + bi);
-            self.error(&keys, message, "each sample is either sequence-to-sequence or bidirectional: set both");
-        }
-        let batch = self.settings.train.batch_size;
-        if objective.drop_worst_ratio > 0.0 && (batch as f64 * (1.0 - objective.drop_worst_ratio)) < 1.0 {
-            let keys = [("objective.drop_worst_ratio", "drops the whole batch"), ("train.batch_size", "")];
-            let message = format!(
-                "`objective.drop_worst_ratio` = {} keeps none of the {batch} samples of a batch",
-                objective.drop_worst_ratio
-            );
-            self.error(&keys, message, "lower `objective.drop_worst_ratio` or raise `train.batch_size`");
-        }
-        if objective.label_smoothing > 0.0 && objective.drop_worst_ratio > 0.0 {
-            let keys = [
-                ("objective.drop_worst_ratio", "drops samples of high loss"),
-                ("objective.label_smoothing", "changes the loss"),
-            ];
-            self.warn(
-                &keys,
-                "`objective.label_smoothing` and `objective.drop_worst_ratio` are both on".into(),
-                "the paper uses neither together: set one of them to 0",
-            );
-        }
-        if objective.max_pred > data.max_text_length {
-            let keys = [("objective.max_pred", "more than the words of a caption"), ("data.max_text_length", "")];
-            let message = format!(
-                "`objective.max_pred` is {}, but a caption has at most `data.max_text_length` = {} word pieces",
-                objective.max_pred, data.max_text_length
-            );
-            self.warn(&keys, message, "the rest is never used: the paper masks at most 3");
-        }
-        if objective.vis_mask_prob > 0.0 && (data.num_regions as f64 * objective.vis_mask_prob) < 1.0 {
-            let keys = [("objective.vis_mask_prob", "masks no region"), ("data.num_regions", "")];
-            let message = format!(
-                "`objective.vis_mask_prob` = {} masks none of the {} regions",
-                objective.vis_mask_prob, data.num_regions
-            );
-            self.warn(&keys, message, "raise it, or set it to 0 to switch the region loss off");
-        }
-    }
-
     fn train(&mut self) {
         let (train, init) = (&self.settings.train, &self.settings.init);
-        if train.learning_rate > 1e-3 && !init.from.is_empty() {
+        let scst = self.settings.objective.kind == ObjectiveKind::Scst;
+        if train.learning_rate > 1e-3 && !init.from.is_empty() && !scst {
             let keys = [("train.learning_rate", "high for fine-tuning"), ("init.from", "")];
             let message = format!(
                 "`train.learning_rate` is {}, while the weights come from {:?}",

@@ -37,6 +37,16 @@ pub enum LineageError {
         /// The files, comma-separated.
         files: String,
     },
+    /// Two different files that are to be run have the same name, and so the same folder of runs.
+    #[error("{} and {} are both named `{name}`, and their runs would go to one folder\n  help: rename one of them, or run them one after the other", first.display(), second.display())]
+    SameName {
+        /// The one file.
+        first: PathBuf,
+        /// The other file.
+        second: PathBuf,
+        /// The name.
+        name: String,
+    },
     /// An experiment descends from itself.
     #[error("{}: `init.from` leads back to the experiment itself: {chain}\n  help: give one of them a checkpoint path, or no `init.from`", file.display())]
     Cycle {
@@ -72,7 +82,31 @@ pub fn source(init: &InitSettings) -> Source {
 
 /// The chain that ends with `target`, upstream first.
 pub fn resolve(target: Experiment, inherited: &Overrides) -> Result<Vec<Experiment>, LineageError> {
-    let mut chain = vec![target];
+    resolve_all(vec![target], inherited)
+}
+
+/// `targets` and all that they descend from, each once, upstream before downstream. An upstream experiment that is itself
+/// among the targets is taken as it was loaded there.
+pub fn resolve_all(targets: Vec<Experiment>, inherited: &Overrides) -> Result<Vec<Experiment>, LineageError> {
+    let mut stages: Vec<Experiment> = Vec::new();
+    for target in &targets {
+        for experiment in chain(target, &targets, inherited)? {
+            let name = &experiment.settings.experiment.name;
+            match stages.iter().find(|stage| stage.settings.experiment.name == *name) {
+                None => stages.push(experiment),
+                Some(stage) if same_file(&stage.file, &experiment.file) => {}
+                Some(stage) => {
+                    let (first, second, name) = (stage.file.clone(), experiment.file.clone(), name.clone());
+                    return Err(LineageError::SameName { first, second, name });
+                }
+            }
+        }
+    }
+    Ok(stages)
+}
+
+fn chain(target: &Experiment, targets: &[Experiment], inherited: &Overrides) -> Result<Vec<Experiment>, LineageError> {
+    let mut chain = vec![target.clone()];
     loop {
         let current = &chain[chain.len() - 1];
         let Source::Experiment(name) = source(&current.settings.init) else { break };
@@ -82,10 +116,18 @@ pub fn resolve(target: Experiment, inherited: &Overrides) -> Result<Vec<Experime
             return Err(LineageError::Cycle { file, chain: names.collect::<Vec<_>>().join(" → ") });
         }
         let file = find(&current.file, &name)?;
-        chain.push(load(&file, inherited)?);
+        let upstream = match targets.iter().find(|other| same_file(&other.file, &file)) {
+            Some(target) => target.clone(),
+            None => load(&file, inherited)?,
+        };
+        chain.push(upstream);
     }
     chain.reverse();
     Ok(chain)
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    a == b || a.canonicalize().ok().is_some_and(|a| b.canonicalize().ok() == Some(a))
 }
 
 /// Loads an upstream experiment; a profile that it does not have is left out.

@@ -2,6 +2,7 @@
 //!
 //! It decides; starting processes is left to `launch`, and telling people about it to `cli`.
 
+pub mod equivalence;
 pub mod lineage;
 pub mod select;
 pub mod stage;
@@ -20,4 +21,7 @@ pub enum PipelineError {
     /// An unfinished run differs from what is asked for.
     #[error(transparent)]
     Refused(#[from] stage::Refusal),
+    /// A run would start from weights that another state of the program trained.
+    #[error(transparent)]
+    Drift(#[from] stage::Drift),
 }

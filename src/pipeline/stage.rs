@@ -1,8 +1,10 @@
-//! One stage of a chain: is an earlier run reused, is one resumed, or does a new one start, and why.
+//! One stage of a lineage: is an earlier run reused, is one resumed, or does a new one start, and why.
 //!
 //! The newest run that did, or does, the same work decides. An unfinished run that differs and holds a checkpoint is
-//! never passed over in silence: the stage is refused. `fresh` starts a new run whatever there is.
+//! never passed over in silence: the stage is refused; and so is a new run that would start from a checkpoint which another
+//! state of the program trained, unless drift is allowed. `fresh` starts a new run whatever there is.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::lineage::{self, Source};
@@ -18,6 +20,15 @@ pub struct Candidate {
     pub experiment: Experiment,
     /// Numbers that only the data and the model know.
     pub facts: Facts,
+}
+
+/// What is asked for besides the experiments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Names of the experiments of which a new run starts whatever there is.
+    pub fresh: BTreeSet<String>,
+    /// A finished run counts as the same work although its data, or the program that trained it, differ.
+    pub allow_drift: bool,
 }
 
 /// The run that a stage starts from.
@@ -69,6 +80,22 @@ pub struct Refusal {
     pub differences: Vec<Difference>,
 }
 
+/// A new run would start from a checkpoint that another state of the program trained.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{experiment}` would start from a run of `{upstream}` that another state of the program trained: {}\n    {note}\n  help: `--allow-drift` starts from it; `vlp run {file} --fresh` trains it again", run.display())]
+pub struct Drift {
+    /// The experiment that would start.
+    pub experiment: String,
+    /// The one that it starts from.
+    pub upstream: String,
+    /// The file of that one.
+    pub file: String,
+    /// Its finished run.
+    pub run: PathBuf,
+    /// In what the programs differ.
+    pub note: String,
+}
+
 fn listed(differences: &[Difference]) -> String {
     differences.iter().map(|d| format!("\n    {d}")).collect()
 }
@@ -89,35 +116,64 @@ pub fn records(runs: &Path, experiment: &str) -> Result<(Vec<RunRecord>, Vec<Str
     Ok((readable, remarks))
 }
 
-/// Decides one stage. `upstream` is the previous stage of the chain; `fresh` asks for a new run.
-pub fn decide(candidate: &Candidate, upstream: Option<&Upstream>, fresh: bool) -> Result<Decided, PipelineError> {
+/// Decides one stage. `upstream` is the run of the stage that it starts from.
+pub fn decide(candidate: &Candidate, upstream: Option<&Upstream>, request: &Request) -> Result<Decided, PipelineError> {
     let settings = &candidate.experiment.settings;
+    let name = &settings.experiment.name;
     let (parent, pending) = initial_weights(candidate, upstream)?;
     let weights = weights_text(candidate, parent.as_ref(), pending);
     let lock = Lock::new(&candidate.experiment.file, settings, &candidate.facts.data_fingerprint, parent);
-    let (records, mut notes) = records(Path::new(&settings.output.runs), &settings.experiment.name)?;
-    let (decision, reason) =
-        if fresh { (Decision::Start, "asked for by --fresh".into()) } else { choose(&lock, pending, &records)? };
-    if let Decision::Reuse(run) | Decision::Resume(run) = &decision {
-        let chosen = records.iter().find(|r| r.run == *run);
-        notes.extend(chosen.and_then(|record| lock.code_note(&record.lock)));
+    let (records, mut notes) = records(Path::new(&settings.output.runs), name)?;
+    let (decision, reason) = if request.fresh.contains(name) {
+        (Decision::Start, "asked for by --fresh".into())
+    } else {
+        choose(&lock, pending, &records, request.allow_drift)?
+    };
+    match (&decision, upstream) {
+        (Decision::Reuse(run) | Decision::Resume(run), _) => {
+            let chosen = records.iter().find(|r| r.run == *run);
+            notes.extend(chosen.and_then(|record| lock.code_note(&record.lock)));
+        }
+        (Decision::Start, Some(Upstream::Ready(record))) if !request.allow_drift => drift(&lock, record)?,
+        (Decision::Start, _) => {}
     }
     Ok(Decided { decision, reason, lock, weights, notes })
 }
 
-/// Decides all stages of a chain, upstream first, before anything runs; `fresh` speaks of the last one.
-pub fn decide_all(chain: &[Candidate], fresh: bool) -> Result<Vec<Decided>, PipelineError> {
-    let mut decided = Vec::new();
-    let mut upstream: Option<Upstream> = None;
-    for (index, candidate) in chain.iter().enumerate() {
-        let one = decide(candidate, upstream.as_ref(), fresh && index + 1 == chain.len())?;
-        upstream = Some(match &one.decision {
+/// An error when `record`, which a new run would start from, was trained by another state of the program.
+fn drift(lock: &Lock, record: &RunRecord) -> Result<(), Drift> {
+    if lock.same_program(&record.lock) {
+        return Ok(());
+    }
+    Err(Drift {
+        experiment: lock.settings.experiment.name.clone(),
+        upstream: record.lock.settings.experiment.name.clone(),
+        file: record.lock.file.clone(),
+        run: record.run.path().to_path_buf(),
+        note: lock.code_note(&record.lock).unwrap_or_default(),
+    })
+}
+
+/// Decides all stages of a lineage, upstream before downstream, before anything runs.
+pub fn decide_all(stages: &[Candidate], request: &Request) -> Result<Vec<Decided>, PipelineError> {
+    let mut decided: Vec<Decided> = Vec::new();
+    let mut runs: Vec<Upstream> = Vec::new();
+    for candidate in stages {
+        let one = decide(candidate, upstream_of(candidate, &stages[..runs.len()], &runs), request)?;
+        runs.push(match &one.decision {
             Decision::Reuse(run) => Upstream::Ready(Box::new(RunRecord::read(run)?)),
             _ => Upstream::Pending(candidate.experiment.settings.experiment.name.clone()),
         });
         decided.push(one);
     }
     Ok(decided)
+}
+
+/// The run, among those of the stages before it, that a stage starts from.
+fn upstream_of<'a>(candidate: &Candidate, before: &[Candidate], runs: &'a [Upstream]) -> Option<&'a Upstream> {
+    let Source::Experiment(name) = lineage::source(&candidate.experiment.settings.init) else { return None };
+    let place = before.iter().position(|stage| stage.experiment.settings.experiment.name == name)?;
+    runs.get(place)
 }
 
 /// The weights, and the name of the upstream experiment while these are not known yet.
@@ -136,7 +192,12 @@ fn initial_weights<'a>(
     })
 }
 
-fn choose(lock: &Lock, pending: Option<&str>, records: &[RunRecord]) -> Result<(Decision, String), Refusal> {
+fn choose(
+    lock: &Lock,
+    pending: Option<&str>,
+    records: &[RunRecord],
+    allow_drift: bool,
+) -> Result<(Decision, String), Refusal> {
     let differences: Vec<Vec<Difference>> = records.iter().map(|r| differences(lock, pending, &r.lock)).collect();
     let same = records.iter().zip(&differences).rev().find(|(_, d)| d.is_empty());
     if let Some((record, _)) = same {
@@ -148,6 +209,11 @@ fn choose(lock: &Lock, pending: Option<&str>, records: &[RunRecord]) -> Result<(
             }
             (condition, None) => (Decision::Resume(run), format!("{condition} before its first checkpoint")),
         });
+    }
+    let drifted = |(_, d): &(&RunRecord, &Vec<Difference>)| d.iter().all(|difference| difference.key == "data");
+    let finished = records.iter().zip(&differences).rev().filter(|(r, _)| r.condition == Condition::Finished);
+    if allow_drift && let Some((record, _)) = finished.into_iter().find(drifted) {
+        return Ok((Decision::Reuse(record.run.clone()), "finished with the same settings and other data".into()));
     }
     let (Some(newest), Some(differences)) = (records.last(), differences.last()) else {
         return Ok((Decision::Start, "no earlier run".into()));

@@ -1,6 +1,6 @@
 //! Tables as Markdown, CSV, LaTeX and JSON, and on a terminal: the only place where numbers are rounded.
 //!
-//! Measured values and differences get one decimal in points and two as ratios. Reported values and tolerances are shown
+//! Measured values and differences get one decimal in points and minutes, two as ratios. Reported values and tolerances are shown
 //! as they were given, with at least as many decimals. JSON holds full precision.
 
 use std::path::{Path, PathBuf};
@@ -67,6 +67,8 @@ pub fn terminal(tables: &[Table], color: bool) -> String {
                 columns.push(last.fg(match cell.verdict {
                     Verdict::Reproduced => comfy_table::Color::Green,
                     Verdict::OutsideTolerance => comfy_table::Color::Red,
+                    Verdict::Differs | Verdict::SubmissionReady => comfy_table::Color::Yellow,
+                    Verdict::Measured | Verdict::AsReported => comfy_table::Color::Reset,
                     Verdict::NotRun | Verdict::NotAvailable => comfy_table::Color::DarkGrey,
                 }));
             }
@@ -136,8 +138,10 @@ fn json_of(table: &Table) -> Value {
         .iter()
         .map(|cell| {
             let (kind, value, tolerance) = match cell.target {
-                Target::Expect { value, tolerance } => ("expect", value, Some(tolerance)),
-                Target::AtLeast(bound) => ("at_least", bound, None),
+                Target::Expect { value, tolerance } => ("expect", Some(value), Some(tolerance)),
+                Target::AtLeast(bound) => ("at_least", Some(bound), None),
+                Target::Reported(value) => ("reported", Some(value), None),
+                Target::Nothing => ("nothing", None, None),
             };
             json!({
                 "experiment": cell.experiment,
@@ -146,7 +150,7 @@ fn json_of(table: &Table) -> Value {
                 "split": cell.split,
                 "checkpoint": cell.checkpoint,
                 "metric": cell.metric,
-                "unit": match paper::unit(&cell.metric) { Unit::Points => "points", Unit::Ratio => "ratio" },
+                "unit": paper::unit(&cell.metric).to_string(),
                 "target": kind,
                 "paper": value,
                 "tolerance": tolerance,
@@ -174,11 +178,13 @@ fn texts(cell: &Cell) -> [String; 8] {
     let (reported, tolerance) = match cell.target {
         Target::Expect { value, tolerance } => (given(value, unit), format!("± {}", given(tolerance, unit))),
         Target::AtLeast(bound) => (format!("≥ {}", given(bound, unit)), String::new()),
+        Target::Reported(value) => (given(value, unit), String::new()),
+        Target::Nothing => (String::new(), String::new()),
     };
     [
         cell.row.clone(),
         cell.split.clone(),
-        paper::title(&cell.metric).to_string(),
+        cell.title.clone(),
         reported,
         cell.measured.map_or_else(String::new, |value| rounded(value, unit)),
         cell.difference().map_or_else(String::new, |value| signed(value, unit)),
@@ -187,18 +193,26 @@ fn texts(cell: &Cell) -> [String; 8] {
     ]
 }
 
-fn decimals(unit: Unit) -> usize {
-    match unit {
-        Unit::Points => 1,
-        Unit::Ratio => 2,
-    }
-}
-
 fn rounded(value: f64, unit: Unit) -> String {
-    let text = format!("{value:.*}", decimals(unit));
+    let text = match unit {
+        Unit::Points | Unit::Minutes => format!("{value:.1}"),
+        Unit::Ratio => format!("{value:.2}"),
+        Unit::Count => format!("{value:.0}"),
+        // Differences of rates have digits that only rounding made.
+        Unit::Rate => rate(format!("{value:.2e}")),
+    };
     // -0.04 rounds to zero, which has no sign.
     let zero = text.trim_start_matches('-').chars().all(|c| c == '0' || c == '.');
     if zero { text.trim_start_matches('-').to_string() } else { text }
+}
+
+/// `2.70e-4` as `2.7e-4`, `1.00e-4` as `1e-4`, `0.00e0` as `0`.
+fn rate(text: String) -> String {
+    match text.split_once('e') {
+        Some((digits, "0")) => digits.trim_end_matches('0').trim_end_matches('.').to_string(),
+        Some((digits, power)) => format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.')),
+        None => text,
+    }
 }
 
 fn signed(value: f64, unit: Unit) -> String {
@@ -208,6 +222,9 @@ fn signed(value: f64, unit: Unit) -> String {
 
 /// As written in the experiment file, with at least the decimals of the unit.
 fn given(value: f64, unit: Unit) -> String {
+    if unit == Unit::Rate {
+        return format!("{value:e}");
+    }
     let (exact, padded) = (value.to_string(), rounded(value, unit));
     if exact.len() > padded.len() { exact } else { padded }
 }
@@ -256,6 +273,7 @@ fn escape_latex(text: &str) -> String {
             '<' => out.push_str("\\textless{}"),
             '>' => out.push_str("\\textgreater{}"),
             '≥' => out.push_str("$\\geq$"),
+            '−' => out.push_str("$-$"),
             '±' => out.push_str("$\\pm$"),
             '\n' | '\r' => out.push(' '),
             '{' | '}' | '$' | '&' | '#' | '_' | '%' => {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::paper;
-use crate::config::{CheckpointChoice, PaperRow, Settings};
+use crate::config::{CheckpointChoice, PaperRow, PaperScore, Settings};
 use crate::track::{Condition, RunRecord};
 
 /// Rounding noise that does not count against a tolerance, in points.
@@ -37,6 +37,10 @@ pub enum Target {
     },
     /// A lower bound.
     AtLeast(f64),
+    /// A reported value that decides nothing: of the evaluation server, of a setting, of another machine.
+    Reported(f64),
+    /// Nothing was reported.
+    Nothing,
 }
 
 /// One score of one row.
@@ -54,6 +58,8 @@ pub struct Cell {
     pub checkpoint: CheckpointChoice,
     /// Name of the score.
     pub metric: String,
+    /// How tables call it.
+    pub title: String,
     /// What is asked for, in the unit of [`paper::unit`].
     pub target: Target,
     /// What was measured, in the same unit.
@@ -75,6 +81,14 @@ pub enum Verdict {
     NotRun,
     /// A finished run, in which this was not scored.
     NotAvailable,
+    /// Measured; there is nothing to hold it against.
+    Measured,
+    /// A setting of the run, the same as reported.
+    AsReported,
+    /// A setting of the run, another than reported.
+    Differs,
+    /// Only the evaluation server can score it; the run has the file that it takes.
+    SubmissionReady,
 }
 
 impl std::fmt::Display for Verdict {
@@ -84,6 +98,10 @@ impl std::fmt::Display for Verdict {
             Self::OutsideTolerance => "outside tolerance",
             Self::NotRun => "not run",
             Self::NotAvailable => "not available",
+            Self::Measured => "measured",
+            Self::AsReported => "as reported",
+            Self::Differs => "differs",
+            Self::SubmissionReady => "submission ready",
         })
     }
 }
@@ -91,8 +109,12 @@ impl std::fmt::Display for Verdict {
 impl Cell {
     /// Measured minus reported value (or bound).
     pub fn difference(&self) -> Option<f64> {
-        let (Target::Expect { value, .. } | Target::AtLeast(value)) = self.target;
-        Some(self.measured? - value)
+        match self.target {
+            Target::Expect { value, .. } | Target::AtLeast(value) | Target::Reported(value) => {
+                Some(self.measured? - value)
+            }
+            Target::Nothing => None,
+        }
     }
 }
 
@@ -101,6 +123,7 @@ pub fn verdict(target: Target, measured: f64) -> Verdict {
     let inside = match target {
         Target::Expect { value, tolerance } => (measured - value).abs() <= tolerance + SLACK,
         Target::AtLeast(bound) => measured >= bound - SLACK,
+        Target::Reported(_) | Target::Nothing => return Verdict::Measured,
     };
     if inside { Verdict::Reproduced } else { Verdict::OutsideTolerance }
 }
@@ -130,19 +153,20 @@ pub fn tables(files: &[Settings], records: &[RunRecord]) -> Vec<Table> {
                 folder: Path::new(&settings.output.results).to_path_buf(),
                 cells: Vec::new(),
             });
-            table.cells.extend(cells(settings, row, record.copied()));
+            table.cells.extend(cells(settings, row, record.copied(), &finished));
         }
     }
     tables.into_values().collect()
 }
 
-/// What makes a row the same row.
+/// What makes a row the same row; rows of runs that go to another folder are others.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key<'a>(&'a str, &'a str, &'a str, &'a str, u8);
+struct Key<'a>(&'a str, &'a str, &'a str, &'a str, &'a str, u8);
 
 impl<'a> Key<'a> {
     fn of(settings: &'a Settings, row: &'a PaperRow) -> Self {
-        Self(&settings.experiment.name, &row.table, &row.row, &row.split, row.checkpoint as u8)
+        let (runs, name) = (&settings.output.runs, &settings.experiment.name);
+        Self(runs, name, &row.table, &row.row, &row.split, row.checkpoint as u8)
     }
 }
 
@@ -152,34 +176,80 @@ fn newest_first(records: &[RunRecord]) -> Vec<&RunRecord> {
     finished
 }
 
-fn cells(settings: &Settings, row: &PaperRow, record: Option<&RunRecord>) -> Vec<Cell> {
+/// What is asked of each value of a row, in the order of papers.
+fn targets(row: &PaperRow) -> Vec<(&String, Target)> {
     let expected = row.expect.iter().map(|(metric, value)| {
-        let tolerance = row.tolerance.get(metric).copied().unwrap_or(0.0);
-        (metric, Target::Expect { value: *value, tolerance })
+        let is_score = PaperScore::parse(metric).is_none_or(|score| score.score().is_some());
+        let tolerance = row.tolerance.get(metric).copied();
+        match tolerance {
+            Some(tolerance) if !row.server => (metric, Target::Expect { value: *value, tolerance }),
+            None if is_score && !row.server => (metric, Target::Expect { value: *value, tolerance: 0.0 }),
+            _ => (metric, Target::Reported(*value)),
+        }
     });
     let bounded = row.at_least.iter().map(|(metric, bound)| (metric, Target::AtLeast(*bound)));
-    let mut targets: Vec<(&String, Target)> = expected.chain(bounded).collect();
+    let also = row.also.iter().map(|metric| (metric, Target::Nothing));
+    let mut targets: Vec<(&String, Target)> = expected.chain(bounded).chain(also).collect();
     targets.sort_by_key(|(metric, _)| paper::order(metric));
     targets
-        .into_iter()
-        .map(|(metric, target)| {
-            let measured = record.and_then(|r| paper::measured(metric, row, &r.scores));
-            Cell {
-                experiment: settings.experiment.name.clone(),
-                run: record.map(|r| r.run.id()),
-                row: row.row.clone(),
-                split: row.split.clone(),
-                checkpoint: row.checkpoint,
-                metric: metric.clone(),
-                target,
-                measured,
-                verdict: match (record, measured) {
-                    (None, _) => Verdict::NotRun,
-                    (Some(_), None) => Verdict::NotAvailable,
-                    (Some(_), Some(value)) => verdict(target, value),
-                },
-                source: row.source.clone(),
+}
+
+fn cells(settings: &Settings, row: &PaperRow, record: Option<&RunRecord>, finished: &[&RunRecord]) -> Vec<Cell> {
+    let cell = |(metric, target): (&String, Target)| {
+        let (measured, verdict) = judged(metric, target, row, record, finished);
+        Cell {
+            experiment: settings.experiment.name.clone(),
+            run: record.map(|r| r.run.id()),
+            row: row.row.clone(),
+            split: if PaperScore::parse(metric).is_some_and(|s| s.score().is_none()) {
+                String::new()
+            } else {
+                row.split.clone()
+            },
+            checkpoint: row.checkpoint,
+            metric: metric.clone(),
+            title: paper::title(metric, row, settings.metrics.vqa),
+            target,
+            measured,
+            verdict,
+            source: row.source.clone(),
+        }
+    };
+    targets(row).into_iter().map(cell).collect()
+}
+
+/// The measured value of a cell and the verdict on it.
+fn judged(
+    metric: &str,
+    target: Target,
+    row: &PaperRow,
+    record: Option<&RunRecord>,
+    finished: &[&RunRecord],
+) -> (Option<f64>, Verdict) {
+    let Some(record) = record else { return (None, Verdict::NotRun) };
+    if row.server {
+        let verdict = if has_submission(record) { Verdict::SubmissionReady } else { Verdict::NotAvailable };
+        return (None, verdict);
+    }
+    let measured = paper::measured(metric, row, record, finished);
+    let verdict = match (measured, target, PaperScore::parse(metric)) {
+        (None, ..) => Verdict::NotAvailable,
+        (Some(value), Target::Reported(reported), Some(PaperScore::Setting(_))) => {
+            if value == reported {
+                Verdict::AsReported
+            } else {
+                Verdict::Differs
             }
-        })
-        .collect()
+        }
+        (Some(value), target, _) => verdict(target, value),
+    };
+    (measured, verdict)
+}
+
+/// Whether the run left a file that the evaluation server takes.
+fn has_submission(record: &RunRecord) -> bool {
+    let entries = std::fs::read_dir(record.run.submissions());
+    entries.is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|e| e == "json")))
+    })
 }

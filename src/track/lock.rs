@@ -80,6 +80,10 @@ pub struct Code {
     pub commit: String,
     /// SHA-256 of the uncommitted changes, `clean` without any, or `unknown`.
     pub diff: String,
+    /// SHA-256 over the program's own files (`src`, the manifest, the lock file of the dependencies), or `unknown`; the same
+    /// for two commits that differ in texts or results only.
+    #[serde(default = "unknown")]
+    pub source: String,
 }
 
 /// The checkpoint a run starts from.
@@ -186,6 +190,11 @@ impl Lock {
         differences
     }
 
+    /// Whether the same program recorded both: version and source files.
+    pub fn same_program(&self, recorded: &Lock) -> bool {
+        self.version == recorded.version && self.code.source == recorded.code.source
+    }
+
     /// A remark when the run was recorded by another state of the program.
     pub fn code_note(&self, recorded: &Lock) -> Option<String> {
         let name = |lock: &Lock| {
@@ -208,7 +217,7 @@ impl Code {
     }
 
     fn unknown() -> Self {
-        Self { commit: UNKNOWN.into(), diff: UNKNOWN.into() }
+        Self { commit: unknown(), diff: unknown(), source: unknown() }
     }
 
     fn in_repository(place: &Path) -> Option<Self> {
@@ -222,10 +231,28 @@ impl Code {
         let diff = match git(&root, &["diff", "HEAD", "--binary", "--no-ext-diff", "--no-color"]) {
             Some(diff) if diff.is_empty() => "clean".into(),
             Some(diff) => hex(&Sha256::digest(&diff)),
-            None => UNKNOWN.into(),
+            None => unknown(),
         };
-        Some(Self { commit, diff })
+        let source = source_hash(&root).unwrap_or_else(unknown);
+        Some(Self { commit, diff, source })
     }
+}
+
+fn unknown() -> String {
+    UNKNOWN.into()
+}
+
+/// SHA-256 over names and contents of the program's files that git knows.
+fn source_hash(root: &Path) -> Option<String> {
+    let names = git(root, &["ls-files", "-z", "--", "src", "Cargo.toml", "Cargo.lock"])?;
+    let mut hasher = Sha256::new();
+    for name in std::str::from_utf8(&names).ok()?.split('\0').filter(|name| !name.is_empty()) {
+        hasher.update(name.as_bytes());
+        hasher.update([0]);
+        // A file that git knows and that was removed counts as an empty one.
+        hasher.update(Sha256::digest(std::fs::read(root.join(name)).unwrap_or_default()));
+    }
+    Some(hex(&hasher.finalize()))
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Option<Vec<u8>> {

@@ -16,6 +16,9 @@ use crate::config::{CheckpointChoice, Settings};
 /// Journal name of the training loss.
 pub const LOSS: &str = "train/loss";
 
+/// How the training's journal entry for a new checkpoint begins; the epoch follows.
+const CHECKPOINT_OF_EPOCH: &str = "checkpoint of epoch ";
+
 /// Journal name of the score that selects the best checkpoint, e.g. `val/cider`; none when validation is switched off.
 pub fn selection_metric(settings: &Settings) -> Option<String> {
     let split = &settings.select.split;
@@ -72,6 +75,9 @@ pub struct RunRecord {
     pub best_score: Option<f64>,
     /// Newest point of the training loss.
     pub last_loss: Option<f64>,
+    /// Median time between a checkpoint and what came before it (the checkpoint of the epoch before, or the start of the
+    /// processes), in seconds; it includes the validation of the epoch before.
+    pub epoch_seconds: Option<f64>,
     /// Time of the newest journal entry.
     pub last_entry: Option<Timestamp>,
     /// Scores of the evaluated checkpoints.
@@ -95,6 +101,7 @@ impl RunRecord {
             best_epoch: best.map(|(epoch, _)| epoch),
             best_score,
             last_loss: last_loss(&entries),
+            epoch_seconds: epoch_seconds(&entries),
             last_entry: entries.last().map(|e| e.time),
             scores: Scores::load(&run.scores_file())?,
             lock,
@@ -135,6 +142,24 @@ fn last_loss(entries: &[Entry]) -> Option<f64> {
         What::Metric { name, value, .. } if name == LOSS => Some(*value),
         _ => None,
     })
+}
+
+/// See [`RunRecord::epoch_seconds`].
+fn epoch_seconds(entries: &[Entry]) -> Option<f64> {
+    let mut seconds = Vec::new();
+    let mut before: Option<Timestamp> = None;
+    for entry in entries {
+        match &entry.what {
+            What::State { state, .. } => before = (*state == State::Running).then_some(entry.time),
+            What::Event { message } if message.starts_with(CHECKPOINT_OF_EPOCH) => {
+                seconds.extend(before.map(|before| entry.time.duration_since(before).as_secs_f64()));
+                before = Some(entry.time);
+            }
+            _ => {}
+        }
+    }
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied()
 }
 
 /// Best epoch and its score. A resumed run may have scored an epoch twice: the later score counts.

@@ -77,9 +77,21 @@ fn explain_describes_options_and_sections() {
 #[test]
 fn every_listed_key_can_be_explained() {
     let world = World::new(&[]);
-    for section in
-        ["experiment", "data", "model", "init", "objective", "train", "select", "evaluate", "launch", "output", "paper"]
-    {
+    for section in [
+        "experiment",
+        "data",
+        "model",
+        "init",
+        "objective",
+        "scst",
+        "train",
+        "select",
+        "evaluate",
+        "metrics",
+        "launch",
+        "output",
+        "paper",
+    ] {
         let listed = world.stdout(&["explain", section]);
         let keys: Vec<&str> = listed.lines().skip(2).filter_map(|line| line.split_whitespace().next()).collect();
         assert!(!keys.is_empty(), "{section}");

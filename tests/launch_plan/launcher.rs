@@ -12,7 +12,7 @@ use vlp::launch::local::{self, Outcome};
 use vlp::launch::plan::Process;
 use vlp::launch::supervise;
 use vlp::launch::triage::{Cause, Ending};
-use vlp::pipeline::stage;
+use vlp::pipeline::stage::{self, Request};
 use vlp::track::{RunDir, RunRecord, State, What, read};
 
 use super::World;
@@ -35,7 +35,7 @@ fn launch(run: &RunDir, processes: &[Process]) -> Result<Outcome, LaunchError> {
 }
 
 fn empty_run(world: &World) -> RunDir {
-    let lock = stage::decide(&world.chain()[0], None, false).unwrap().lock;
+    let lock = stage::decide(&world.chain()[0], None, &Request::default()).unwrap().lock;
     RunDir::create(&world.path("runs"), &lock).unwrap()
 }
 
