@@ -79,7 +79,7 @@ mod tests {
         let (name, batch, expected) = golden::LOSSES[1];
         let batch = batch.arrays().unwrap();
         let mut expected: network::Expected = expected.json().unwrap();
-        let mut compare =
+        let compare =
             |expected: &network::Expected| network::loss(name, &world, &model, &batch, expected, &device).unwrap();
         let sound = compare(&expected);
         assert_eq!(verdict(&sound, "flex").map_err(|f| f.report), Ok(()));
