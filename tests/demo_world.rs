@@ -244,7 +244,7 @@ fn questions_are_true_and_balanced() {
     }
     for (answer_type, largest_percent) in [(AnswerType::YesNo, 55), (AnswerType::Number, 35), (AnswerType::Other, 12)] {
         let answers = &counts[&answer_type];
-        assert_eq!(answers.values().sum::<usize>(), 1000);
-        assert!(answers.values().all(|n| *n <= 10 * largest_percent), "{answers:?}");
+        assert_eq!(answers.values().sum::<usize>(), 4000);
+        assert!(answers.values().all(|n| *n <= 40 * largest_percent), "{answers:?}");
     }
 }

@@ -6,12 +6,15 @@ mod convert;
 mod data;
 mod diff;
 mod equivalence;
+mod eval;
 mod explain;
 mod facts;
 mod graph;
 mod list;
 mod logs;
+mod model;
 mod plan;
+mod predict;
 mod run;
 mod schema;
 mod score;
@@ -66,6 +69,12 @@ enum Command {
     Table(table::Args),
     /// Make the demo world; verify data on disk.
     Data(data::Args),
+    /// Score checkpoints on splits; nothing is trained.
+    Eval(eval::Args),
+    /// Caption images with a trained model.
+    Caption(predict::CaptionArgs),
+    /// Answer questions about images with a trained model.
+    Answer(predict::AnswerArgs),
     /// Score a predictions file alone, as the COCO and VQA tools do.
     Score(score::Args),
     /// Rewrite a checkpoint as safetensors.
@@ -101,6 +110,9 @@ pub fn main() -> u8 {
         Command::Logs(args) => logs::execute(args, &context),
         Command::Table(args) => table::execute(args, &context),
         Command::Data(args) => data::execute(args, &context),
+        Command::Eval(args) => eval::execute(args, &context),
+        Command::Caption(args) => predict::caption(args, &context),
+        Command::Answer(args) => predict::answer(args, &context),
         Command::Score(args) => score::execute(args, &context),
         Command::Convert(args) => convert::execute(args, &context),
         Command::Completions { shell } => {

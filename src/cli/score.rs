@@ -4,7 +4,7 @@
 
 mod captions;
 mod entries;
-mod output;
+pub(super) mod output;
 mod spice;
 mod vqa;
 

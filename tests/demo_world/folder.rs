@@ -39,7 +39,7 @@ fn an_equal_world_is_left_alone() {
     assert_eq!(write(folder.path(), FULL).unwrap(), Outcome::UpToDate(first));
     assert_eq!(fs::metadata(folder.path().join(MARKER)).unwrap().modified().unwrap(), before);
 
-    let expected = "DIR holds another demo world: found version 1, seed 7, full size, expected version 1, seed 8, full size\n  \
+    let expected = "DIR holds another demo world: found version 2, seed 7, full size, expected version 2, seed 8, full size\n  \
                     help: delete that folder, or name another one with --out";
     assert_eq!(refusal(folder.path(), WorldOptions { seed: 8, full_size: true }), expected);
 

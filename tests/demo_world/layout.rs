@@ -85,7 +85,7 @@ fn small_world_has_the_original_layout() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("deep/demo");
     let Outcome::Written(summary) = write(&root, SMALL).unwrap() else { panic!("written") };
-    assert_eq!((summary.coco, summary.cc, summary.flickr, summary.questions), (1100, 1200, 200, 3300));
+    assert_eq!((summary.coco, summary.cc, summary.flickr, summary.questions), (1100, 1200, 200, 13_200));
     let written = files(&root);
     assert_eq!(summary.files, written.len() - 1);
     assert_eq!(
@@ -178,7 +178,7 @@ fn questions_are_the_same_in_all_three_layouts() {
             objects(&root.join(format!("imdb/imdb_{split}.npy"))).iter().map(python).collect();
         let header = serde_json::json!({ "dataset_name": "vqa2", "has_answer": answered, "has_gt_layout": false });
         assert_eq!(items[0], header);
-        assert_eq!(items.len(), 1 + 3 * images);
+        assert_eq!(items.len(), 1 + 12 * images);
         let official = json(&root.join(format!("v2_OpenEnded_mscoco_{split}_questions.json")));
         assert_eq!((&official["task_type"], &official["data_subtype"]), (&"Open-Ended".into(), &split.into()));
         let annotations = root.join(format!("v2_mscoco_{split}_annotations.json"));
@@ -196,7 +196,7 @@ fn questions_are_the_same_in_all_three_layouts() {
             let image_id = item["image_id"].as_u64().unwrap();
             assert_eq!(item["image_name"], format!("COCO_{split}_{image_id:012}"));
             assert_eq!(item["feature_path"], format!("COCO_{split}_{image_id:012}.npy"));
-            assert_eq!(item["question_id"], 1000 * image_id + i as u64 % 3);
+            assert_eq!(item["question_id"], 1000 * image_id + i as u64 % 12);
             if let Some(annotations) = &annotations {
                 let annotation = &annotations["annotations"][i];
                 assert_eq!(annotation["question_id"], item["question_id"]);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 pub use grammar::{captions, tokens};
 pub use plan::{Picture, Sizes, World, WorldOptions, words};
-pub use questions::{AnswerType, PEOPLE, Question, answer_vocabulary};
+pub use questions::{AnswerType, PEOPLE, Question, ROUNDS, answer_vocabulary};
 pub use render::{CANVAS, Geometry, Prototypes, Regions, Shows};
 pub use scene::{COLORS, Collection, Family, Group, KINDS, Kind, PLACES, Place, Relation, Scene, SceneKey, Size};
 pub use write::{MARKER, Outcome, Summary, VERSION, vocabulary, write};

@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::grammar;
-use super::questions::{self, Question};
+use super::questions::{self, Question, ROUNDS};
 use super::render::{self, Geometry, Prototypes, Regions};
 use super::scene::{Collection, Scene, SceneKey};
 
@@ -144,9 +144,23 @@ impl World {
         render::render(&picture.scene, self.sizes.geometry, prototypes, &mut rng)
     }
 
-    /// The questions about one of this world's images.
-    pub fn questions(&self, picture: &Picture) -> [Question; 3] {
-        questions::questions(&picture.scene, &mut rng(self.options.seed, QUESTION_STREAM + picture.stream))
+    /// The questions about one of this world's images: [`ROUNDS`] times one of each type, no text twice.
+    pub fn questions(&self, picture: &Picture) -> Vec<Question> {
+        let mut rng = rng(self.options.seed, QUESTION_STREAM + picture.stream);
+        let mut asked: Vec<Question> = Vec::with_capacity(3 * ROUNDS);
+        for slot in 0..3 * ROUNDS {
+            let mut draw = || questions::questions(&picture.scene, &mut rng).into_iter().nth(slot % 3);
+            let mut question = draw();
+            // A scene has at least six questions of each type, so a new one is soon found.
+            for _ in 0..100 {
+                if question.as_ref().is_none_or(|q| asked.iter().all(|other| other.text != q.text)) {
+                    break;
+                }
+                question = draw();
+            }
+            asked.extend(question);
+        }
+        asked
     }
 }
 

@@ -10,6 +10,9 @@ use super::scene::{COLORS, Family, Group, KINDS, PLACES, Relation, Scene, below}
 /// People asked per question.
 pub const PEOPLE: usize = 10;
 
+/// Questions of each type about an image.
+pub const ROUNDS: usize = 4;
+
 /// Answer types of VQA v2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AnswerType {
@@ -138,8 +141,8 @@ fn number(scene: &Scene, rng: &mut ChaCha8Rng) -> Form {
         false => (&scene.object, &scene.subject),
     };
     let (noun, count) = match below(rng, 8) {
-        0 | 1 => (KINDS[absent_kind(scene, rng)].plural, 0),
-        2 => (fewer.kind().plural, fewer.count),
+        0 => (KINDS[absent_kind(scene, rng)].plural, 0),
+        1 | 2 => (fewer.kind().plural, fewer.count),
         _ => (more.kind().plural, more.count),
     };
     let ending = if below(rng, 2) == 0 { "are there" } else { "are in the picture" };

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{DemoError, World, WorldOptions, files, plan};
+use super::{DemoError, ROUNDS, World, WorldOptions, files, plan};
 
 /// Name of the marker file, below the data root.
 pub const MARKER: &str = "demo_world.json";
 
 /// Raised whenever the same seed gives other files than before.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a demo world holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +156,7 @@ fn existing(folder: &Path, options: WorldOptions) -> Result<Summary, DemoError> 
         coco,
         cc: sizes.cc,
         flickr: sizes.flickr,
-        questions: 3 * coco,
+        questions: 3 * ROUNDS * coco,
         files: files.len(),
         bytes,
     })

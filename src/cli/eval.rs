@@ -1,0 +1,226 @@
+//! `vlp eval`: scores checkpoints on splits, during or after their training; nothing is trained.
+//!
+//! Scores of a run under its own settings become part of its records, as if the run had made them; all others are printed
+//! only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::context::{Context, Failure, exit};
+use super::model::{ModelArgs, Opened, data_failure, evaluate_failure};
+use super::run::{print, track_failure};
+use super::score::output;
+use crate::config::CheckpointChoice;
+use crate::evaluate::SplitData;
+use crate::results::paper;
+use crate::track::{Entry, Journal, RunDir, RunRecord, Scores, selection_metric};
+
+/// Score checkpoints of a run, or a weights file, on splits.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    /// The model.
+    pub model: ModelArgs,
+    /// `all` scores every checkpoint on the selection split and the best one on the evaluation splits; numbers name epochs.
+    #[arg(long, value_name = "all|N,…")]
+    pub epochs: Option<String>,
+    /// Split to score (repeatable); those of `[evaluate]` when not given.
+    #[arg(long = "split", value_name = "NAME")]
+    pub splits: Vec<String>,
+    /// Output.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Value of `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// A table, in points.
+    #[default]
+    Table,
+    /// JSON in full precision, unit fractions.
+    Json,
+}
+
+/// Scores of one checkpoint on one split.
+struct Line {
+    checkpoint: String,
+    split: String,
+    scores: BTreeMap<String, f64>,
+    note: String,
+}
+
+/// Runs the command.
+pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
+    let opened = Opened::new(&args.model, context)?;
+    let own = args.model.experiment.is_none();
+    let lines = match (&opened.run, &args.epochs) {
+        (Some(run), Some(epochs)) if opened.weights.is_none() => of_epochs(&opened, run, epochs, args, own)?,
+        (_, Some(_)) => {
+            let help = "name the run folder, or leave out `--epochs`";
+            return Err(Failure::new(exit::CONFIG, format!("`--epochs` needs a run\n  help: {help}")));
+        }
+        (_, None) => {
+            let weights = opened.best_weights()?;
+            let splits = splits(&opened, args);
+            let mut lines = Vec::new();
+            for split in splits {
+                lines.push(score(&opened, &weights, &split, opened.settings.evaluate.beam_size)?);
+            }
+            lines
+        }
+    };
+    print(&match args.format {
+        Format::Table => table(&lines),
+        Format::Json => json(&lines),
+    })?;
+    Ok(exit::OK)
+}
+
+fn splits(opened: &Opened, args: &Args) -> Vec<String> {
+    if args.splits.is_empty() { opened.settings.evaluate.splits.clone() } else { args.splits.clone() }
+}
+
+/// `--epochs`: the checkpoints of a run on the selection split (greedy), or on the splits asked for.
+fn of_epochs(opened: &Opened, run: &RunDir, epochs: &str, args: &Args, own: bool) -> Result<Vec<Line>, Failure> {
+    let present = run.checkpoint_epochs().map_err(track_failure)?;
+    let wanted = wanted(epochs, &present, run)?;
+    let selection = &opened.settings.select;
+    let (splits, beams) = match (args.splits.is_empty(), selection.split.is_empty()) {
+        (false, _) => (args.splits.clone(), opened.settings.evaluate.beam_size),
+        (true, false) => (vec![selection.split.clone()], selection.beam_size),
+        (true, true) => {
+            let help = "add `--split NAME`";
+            return Err(Failure::new(exit::CONFIG, format!("the run has no selection split\n  help: {help}")));
+        }
+    };
+    let recorded = args.splits.is_empty() && own;
+    let mut lines = Vec::new();
+    for split in &splits {
+        let data = opened.evaluation().load(split).map_err(data_failure)?;
+        for epoch in &wanted {
+            let file = run.predictions().join(format!("epoch-{epoch:04}.{split}.json"));
+            let target = if recorded { Some(file) } else { None };
+            let weights = run.model_file(*epoch);
+            let scores = predict(opened, &weights, &data, beams, target.as_deref())?;
+            if recorded {
+                let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
+                for (metric, value) in &scores {
+                    let entry = Entry::metric(format!("{split}/{metric}"), *value, 0, *epoch as u64);
+                    journal.append(&entry).map_err(track_failure)?;
+                }
+                journal.sync().map_err(track_failure)?;
+            }
+            let (checkpoint, split) = (format!("epoch {epoch}"), split.clone());
+            lines.push(Line { checkpoint, split, scores, note: String::new() });
+        }
+    }
+    if recorded && epochs == "all" {
+        let more = best_on_evaluation_splits(opened, run, &mut lines)?;
+        lines.extend(more);
+    }
+    Ok(lines)
+}
+
+/// After all epochs have their selection score: the best one on the evaluation splits, unless that was scored before.
+fn best_on_evaluation_splits(opened: &Opened, run: &RunDir, lines: &mut [Line]) -> Result<Vec<Line>, Failure> {
+    let record = RunRecord::read(run).map_err(track_failure)?;
+    let Some(best) = record.best_epoch else { return Ok(Vec::new()) };
+    let metric = selection_metric(&opened.settings).unwrap_or_default();
+    for line in lines.iter_mut().filter(|line| line.checkpoint == format!("epoch {best}")) {
+        line.note = format!("best {metric}");
+    }
+    let mut scores = Scores::load(&run.scores_file()).map_err(track_failure)?;
+    let mut more = Vec::new();
+    for split in &opened.settings.evaluate.splits {
+        let beams = opened.settings.evaluate.beam_size;
+        let data = opened.evaluation().load(split).map_err(data_failure)?;
+        let file = run.predictions().join(format!("epoch-{best:04}.{split}.beam-{beams}.json"));
+        let known = scores.get(CheckpointChoice::Best, split).cloned().filter(|_| file.exists());
+        let found = match known {
+            Some(found) => found,
+            None => predict(opened, &run.model_file(best), &data, beams, Some(&file))?,
+        };
+        scores.insert(CheckpointChoice::Best, split, found.clone());
+        let checkpoint = format!("epoch {best}");
+        more.push(Line { checkpoint, split: split.clone(), scores: found, note: format!("beam {beams}") });
+    }
+    scores.save(&run.scores_file()).map_err(track_failure)?;
+    Ok(more)
+}
+
+fn wanted(epochs: &str, present: &[usize], run: &RunDir) -> Result<Vec<usize>, Failure> {
+    let listed = || present.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    if epochs == "all" {
+        return Ok(present.to_vec());
+    }
+    let mut wanted = BTreeSet::new();
+    for word in epochs.split(',').map(str::trim) {
+        match word.parse::<usize>() {
+            Ok(epoch) if present.contains(&epoch) => wanted.insert(epoch),
+            Ok(epoch) => {
+                let help = "`train.keep_checkpoints` says how many are kept";
+                let found =
+                    format!("run `{}` has no checkpoint of epoch {epoch}; it has {}", run.path().display(), listed());
+                return Err(Failure::new(exit::CONFIG, format!("{found}\n  help: {help}")));
+            }
+            Err(_) => {
+                let help = "`--epochs all`, or numbers: `--epochs 3,7`";
+                return Err(Failure::new(exit::CONFIG, format!("`--epochs` is {epochs:?}\n  help: {help}")));
+            }
+        };
+    }
+    Ok(wanted.into_iter().collect())
+}
+
+fn score(opened: &Opened, weights: &Path, split: &str, beams: usize) -> Result<Line, Failure> {
+    let data = opened.evaluation().load(split).map_err(data_failure)?;
+    let scores = predict(opened, weights, &data, beams, None)?;
+    let note = if scores.is_empty() { "answers are not published".to_owned() } else { String::new() };
+    Ok(Line { checkpoint: weights.display().to_string(), split: split.to_owned(), scores, note })
+}
+
+/// Scores of a weights file; the predictions are kept where `file` says so.
+fn predict(
+    opened: &Opened,
+    weights: &Path,
+    data: &SplitData,
+    beams: usize,
+    file: Option<&Path>,
+) -> Result<BTreeMap<String, f64>, Failure> {
+    let model = opened.load(weights)?;
+    let discarded = std::env::temp_dir().join(format!("vlp-eval-{}.json", std::process::id()));
+    let target: PathBuf = file.map_or_else(|| discarded.clone(), Path::to_path_buf);
+    let scores = opened.evaluation().score(&model, data, beams, &target).map_err(evaluate_failure);
+    if file.is_none() {
+        // Nobody reads it; a left-over file in the temporary folder harms nothing.
+        let _ = std::fs::remove_file(&discarded);
+    }
+    scores
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut metrics: Vec<&String> =
+        lines.iter().flat_map(|l| l.scores.keys()).collect::<BTreeSet<_>>().into_iter().collect();
+    metrics.sort_by_key(|metric| paper::order(metric));
+    let header = ["Checkpoint", "Split"].map(str::to_owned).into_iter();
+    let header: Vec<String> =
+        header.chain(metrics.iter().map(|m| paper::title(m).to_owned())).chain(["Note".to_owned()]).collect();
+    let rows: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| {
+            let cell =
+                |metric: &&String| line.scores.get(*metric).map_or_else(|| "-".into(), |s| format!("{:.1}", s * 100.0));
+            let start = [line.checkpoint.clone(), line.split.clone()].into_iter();
+            start.chain(metrics.iter().map(cell)).chain([line.note.clone()]).collect()
+        })
+        .collect();
+    output::table(&header, &rows, 2)
+}
+
+fn json(lines: &[Line]) -> String {
+    let line = |l: &Line| serde_json::json!({ "checkpoint": l.checkpoint, "split": l.split, "scores": l.scores });
+    let mut text = serde_json::Value::Array(lines.iter().map(line).collect()).to_string();
+    text.push('\n');
+    text
+}
