@@ -41,6 +41,14 @@ doc:
 bench *ARGS:
     cargo bench --locked {{ARGS}}
 
+# Kill a small two-rank run at 100 random moments; each must end with the same bytes
+faults POINTS="100":
+    FAULT_POINTS={{POINTS}} cargo test --release --locked --test faults
+
+# The Slurm launcher against a real Slurm with two nodes on this machine (root; installs slurm-wlm and munge)
+test-slurm:
+    scripts/slurm_test.sh
+
 # The tests on LibTorch
 test-tch:
     .ci/run libtorch

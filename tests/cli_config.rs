@@ -54,6 +54,7 @@ mistakes! {
     drops_whole_batch: "[objective]\ndrop_worst_ratio = 0.9\n[train]\nbatch_size = 8\n";
     min_length: "[evaluate]\nmin_length = 21\n";
     named_twice: "[evaluate]\nsplits = [\"test\", \"val\", \"test\"]\ncheckpoints = [\"best\", \"best\"]\n";
+    world_size: "[launch]\nworld_size = 8\nmaster_addr = \"node17\"\ndevice = \"flex\"\nhang_timeout_s = 5\n";
     vqa_of_captions: "[objective]\nkind = \"vqa\"\ns2s_prob = 0.0\nbi_prob = 1.0\n[select]\nmetric = \"overall\"\n";
     captions_of_questions: "dataset = \"vqa2\"\nanswers = \"a.txt\"\nimdb = { train = \"t.npy\", val = \"v.npy\", test = \"s.npy\" }\n";
     vqa_paths: "dataset = \"vqa2\"\n[objective]\nkind = \"vqa\"\ns2s_prob = 0.0\nbi_prob = 1.0\n[select]\nmetric = \"overall\"\n";
@@ -69,10 +70,13 @@ mistakes! {
     paper_scores_of_answers: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nat_least = { overall = 1.0, cider_minus_other_run = 2.0, cider_minus_majority = 3.0 }\n";
     starts_from_itself: "[init]\nfrom = \"demo\"\n";
     paper_row_incomplete: "[[paper]]\nrow = \"COCO\"\n\n[[paper]]\ntable = \"t\"\nexpect = { cider = 1.0 }\ntolerance = { cider = 0.1 }\n";
+    selected_by_spice: "[select]\nmetric = \"spice\"\n";
+    metrics: "[metrics]\ncaptions = [\"cider\", \"cider\"]\nmeteor = \"java\"\nspice_timeout_s = 0\nvqa = \"pythia\"\n";
     paper_tolerance: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nexpect = { cider = 1.0, bleu_4 = 1.0 }\ntolerance = { cider = -0.1, bleu_3 = 1.0 }\n";
     paper_misspelt_score: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nexpect = { cidre = 1.0 }\ntolerance = { cider = 0.1 }\n";
     paper_unknown_score: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nat_least = { cyder = 1.0, bleu_5 = 2 }\n";
     paper_not_measured: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nsplit = \"val\"\ncheckpoint = \"last\"\nat_least = { cider_over_first = 5.0 }\n";
+    paper_not_computed: "[metrics]\ncaptions = [\"cider\"]\n[[paper]]\ntable = \"t\"\nrow = \"r\"\nexpect = { cider = 1.0, spice = 21.2 }\ntolerance = { cider = 1.0, spice = 0.3 }\n";
     paper_rows_alike: "[[paper]]\ntable = \"t\"\nrow = \"r\"\nat_least = { cider = 1 }\n[[paper]]\ntable = \"t\"\nrow = \"r\"\nat_least = { cider = 2 }\n";
     paper_bad_table_name: "[[paper]]\ntable = \"../t\"\nrow = \"r\"\nat_least = { cider = \"1\" }\n";
 }

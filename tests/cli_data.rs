@@ -119,11 +119,11 @@ fn a_missing_region_file_stops_the_run() {
         insta::assert_snapshot!(folder.failure(3, &["run", "tiny.toml"]), @r"
         plan  tiny: 200 captions, 2 epochs of 10 batches, 20 steps, 48,424 parameters, about 4.5 MB memory per process
         stage tiny: start runs/tiny/<run id> (no earlier run)
-        error: runs/tiny/<run id> failed: rank 0 ended with exit code 3; last lines of runs/tiny/<run id>/ranks/0.log:
+        error: runs/tiny/<run id> failed: rank 0 ended with exit code 3; cause: data; last lines of runs/tiny/<run id>/ranks/0.log:
             <time> INFO  worker started  device=flex  run=runs/tiny/<run id>
             <time> ERROR `demo/COCO/region_feat_gvd_wo_bgd/feat_cls_1000_float16/coco_detection_vg_100dets_gvd_checkpoint_trainval_feat042.h5`: no such file
               help: `data.region_prefix` leads to it; correct it, or fetch the file
-          help: mend the cause; `vlp run tiny.toml` with the same options goes on from the last checkpoint
+          help: mend the data; `vlp run tiny.toml` with the same options goes on from the last checkpoint
         ");
     });
 }
@@ -165,11 +165,11 @@ fn the_geometry_of_the_experiment_is_not_that_of_the_data() {
     let text = folder.failure(3, &["run", "tiny.toml", "-q", "--set", "data.region_feature_size=2048"]);
     insta::with_settings!({filters => RUN_FILTERS.to_vec()}, {
         insta::assert_snapshot!(text, @r"
-        error: runs/tiny/<run id> failed: rank 0 ended with exit code 3; last lines of runs/tiny/<run id>/ranks/0.log:
+        error: runs/tiny/<run id> failed: rank 0 ended with exit code 3; cause: data; last lines of runs/tiny/<run id>/ranks/0.log:
             <time> INFO  worker started  device=flex  run=runs/tiny/<run id>
             <time> ERROR `demo/COCO/region_feat_gvd_wo_bgd/feat_cls_1000_float16/coco_detection_vg_100dets_gvd_checkpoint_trainval_feat449.h5`, dataset `COCO_train2014_000000100449`: found shape [16, 128], expected [16, 2048]
               help: `data.num_regions` and `data.region_feature_size` must fit the files
-          help: mend the cause; `vlp run tiny.toml` with the same options goes on from the last checkpoint
+          help: mend the data; `vlp run tiny.toml` with the same options goes on from the last checkpoint
         ");
     });
 }

@@ -7,6 +7,7 @@ mod world;
 
 use burn::module::Module;
 use burn::tensor::TensorData;
+use burn::tensor::activation::log_softmax;
 use support::{Array, arrays, assert_close, golden_dir, json};
 use vlp::decode::{BeamSettings, Prompt, Stepper, beam_search, greedy, greedy_logits};
 use vlp::model::{Vlp, host_values};
@@ -63,6 +64,29 @@ fn greedy_words_and_logits() {
             .map(|row| row.iter().position(|w| *w == s.prompt.sep).map_or(row.clone(), |end| row[..=end].to_vec()))
             .collect();
         assert_eq!(greedy(stepper(), s.steps, s.prompt.sep), cut, "{name}: images leaving the batch change nothing");
+    }
+}
+
+/// Each given word is fed back in its turn.
+#[test]
+fn log_probabilities_of_given_words() {
+    let golden = arrays(&golden_dir().join("decode/greedy.safetensors"));
+    let s = setting();
+    let draws: Vec<u32> = golden["draws"].i64().iter().map(|w| *w as u32).collect();
+    for (name, device) in world::devices() {
+        let model = world::model(&device);
+        let mut stepper = Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
+        let (mut last, mut found) = (None::<Vec<u32>>, vec![0.0; draws.len()]);
+        for step in 0..s.steps {
+            let words: Vec<u32> = draws.iter().skip(step).step_by(s.steps).copied().collect();
+            let log_probs = log_softmax(stepper.logits(last.as_deref()), 1);
+            let vocabulary = log_probs.dims()[1];
+            for (row, (word, of_row)) in words.iter().zip(host_values(log_probs).chunks(vocabulary)).enumerate() {
+                found[row * s.steps + step] = of_row[*word as usize];
+            }
+            last = Some(words);
+        }
+        assert_close(name, &found, &golden["draw_logprobs"].values, 1e-4, 0.0);
     }
 }
 

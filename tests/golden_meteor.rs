@@ -62,28 +62,37 @@ fn golden_dir() -> PathBuf {
     given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"))
 }
 
-/// Name and text of the golden files of `metrics/folder` whose names start and end so, unpacked.
-fn texts(folder: &str, start: &str, end: &str) -> Vec<(String, String)> {
+/// Name and text of the golden files of `metrics/folder` whose names end in one of `endings`, unpacked.
+fn texts(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
     let folder = golden_dir().join("metrics").join(folder);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-    paths.retain(|path| name(path).starts_with(start) && name(path).ends_with(end));
+    paths.retain(|path| endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)));
     paths.sort();
-    assert!(!paths.is_empty(), "{} has no {start}*{end}", folder.display());
+    assert!(!paths.is_empty(), "{} has no {}", folder.display(), endings.join(" or "));
     let read = |path: &PathBuf| {
         let mut text = String::new();
-        let file = std::fs::File::open(path).unwrap();
-        MultiGzDecoder::new(file).read_to_string(&mut text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        (name(path), text)
+        let mut file = std::fs::File::open(path).unwrap();
+        let result = if path.extension().is_some_and(|extension| extension == "gz") {
+            MultiGzDecoder::new(file).read_to_string(&mut text)
+        } else {
+            file.read_to_string(&mut text)
+        };
+        result.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        (path.file_name().unwrap().to_string_lossy().into_owned(), text)
     };
     paths.iter().map(read).collect()
 }
 
-fn records<T: for<'a> Deserialize<'a>>(kind: &str) -> Vec<T> {
-    let parse = |text: String| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<T>>();
-    let records: Vec<T> = texts("meteor", kind, ".jsonl.gz").into_iter().flat_map(|(_, text)| parse(text)).collect();
-    assert!(!records.is_empty(), "no {kind}");
+/// All records with this key, whatever their files are called.
+fn records<T: for<'a> Deserialize<'a>>(key: &str) -> Vec<T> {
+    let texts = texts("meteor", &[".jsonl.gz", ".jsonl"]);
+    let values = texts.iter().flat_map(|(_, text)| text.lines()).map(|line| serde_json::from_str(line).unwrap());
+    let records: Vec<T> = values
+        .filter(|value: &Value| value.get(key).is_some())
+        .map(|value| serde_json::from_value(value).unwrap())
+        .collect();
+    assert!(!records.is_empty(), "no record with `{key}`");
     records
 }
 
@@ -107,7 +116,7 @@ struct Normalised {
 #[test]
 fn normaliser() {
     let Some(meteor) = meteor("normaliser") else { return };
-    let records: Vec<Normalised> = records("normaliser");
+    let records: Vec<Normalised> = records("normalised");
     let wrong = records.iter().filter_map(|record| {
         let found = normalise(&record.text, &meteor.language().abbreviations);
         (found != record.normalised)
@@ -127,7 +136,7 @@ struct Word {
 #[test]
 fn stems_and_synonyms() {
     let Some(meteor) = meteor("stems_and_synonyms") else { return };
-    let records: Vec<Word> = records("words");
+    let records: Vec<Word> = records("synsets");
     let sorted = |sets: &[u32]| {
         let mut sets = sets.to_vec();
         sets.sort_unstable();
@@ -160,7 +169,7 @@ struct Pair {
 #[test]
 fn alignments() {
     let Some(meteor) = meteor("alignments") else { return };
-    let records: Vec<Pair> = records("alignments");
+    let records: Vec<Pair> = records("matches");
     let mut wrong = Vec::new();
     for record in &records {
         let found = meteor.segment(&record.candidate, &record.reference);
@@ -226,7 +235,7 @@ impl Corpus {
 
 fn corpora() -> Vec<Corpus> {
     let mut corpora = Vec::new();
-    for (name, text) in texts("captions", "", ".json.gz") {
+    for (name, text) in texts("captions", &[".json.gz", ".json"]) {
         let mut value: Value = serde_json::from_str(&text).unwrap();
         let list = match value.get_mut("corpora") {
             Some(list) => list.take(),

@@ -11,6 +11,8 @@ use std::process::Command;
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
+use vlp::config::{Metric, MetricsSettings};
+use vlp::evaluate::{Places, Scorers};
 use vlp::metrics::CaptionEntry;
 use vlp::metrics::spice::{CATEGORIES, JavaVersion, SpiceScores, SpiceSettings, Tuples, check, score_tokenized};
 
@@ -18,14 +20,22 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-fn golden() -> Value {
+/// Every golden case, by the name of its file.
+fn cases() -> Vec<(String, Value)> {
     let folder =
         variable("VLP_GOLDEN_DIR").unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
-    let path = folder.join("metrics/spice/cached_tuples_case.json.gz");
-    let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut text = String::new();
-    GzDecoder::new(file).read_to_string(&mut text).unwrap();
-    serde_json::from_str(&text).unwrap()
+    let folder = folder.join("metrics/spice");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.to_string_lossy().ends_with(".json.gz"));
+    paths.sort();
+    assert!(!paths.is_empty(), "{} has no *.json.gz", folder.display());
+    let read = |path: &PathBuf| {
+        let mut text = String::new();
+        GzDecoder::new(File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        (path.display().to_string(), serde_json::from_str(&text).unwrap())
+    };
+    paths.iter().map(read).collect()
 }
 
 /// Past the test harness, which swallows what `eprintln!` writes.
@@ -111,7 +121,7 @@ fn hand_made_parses() {
         return skipped("neither VLP_SPICE_DIR nor HOME is set");
     };
     let work = tempfile::tempdir().unwrap();
-    let mut settings = SpiceSettings::new(folder, work.path().join("cache"));
+    let mut settings = SpiceSettings::new(folder, work.path().join("spice-cache"));
     if let Some(home) = variable("JAVA_HOME") {
         settings.java = home.join("bin/java");
     }
@@ -121,11 +131,37 @@ fn hand_made_parses() {
         Err(error) if variable("VLP_SPICE_DIR").is_some() => panic!("VLP_SPICE_DIR is set, but: {error}"),
         Err(error) => return skipped(&error.to_string()),
     };
-    let golden = golden();
-    fill(&settings, version, work.path(), &golden);
-    let mut entries = entries(&golden);
-    compare_all(&score_tokenized(&entries, &settings).unwrap(), &entries, &golden);
-    // Another order, and the class that the first call compiled.
-    entries.reverse();
-    compare_all(&score_tokenized(&entries, &settings).unwrap(), &entries, &golden);
+    for (name, golden) in cases() {
+        println!("{name}");
+        fill(&settings, version, work.path(), &golden);
+        let mut entries = entries(&golden);
+        compare_all(&score_tokenized(&entries, &settings).unwrap(), &entries, &golden);
+        // Another order, and the class that the first call compiled.
+        entries.reverse();
+        let scores = score_tokenized(&entries, &settings).unwrap();
+        compare_all(&scores, &entries, &golden);
+        as_in_a_run(&settings, work.path(), &entries, &scores);
+    }
+}
+
+/// What a run gets from `[metrics]`: the same scores under the names of score files.
+fn as_in_a_run(settings: &SpiceSettings, cache: &Path, entries: &[CaptionEntry], expected: &SpiceScores) {
+    let places = Places {
+        meteor: None,
+        spice: Some(settings.folder.clone()),
+        cache: Some(cache.to_owned()),
+        java: settings.java.clone(),
+    };
+    let options = MetricsSettings { spice_memory_mb: settings.memory_mib, ..MetricsSettings::default() };
+    let report = Scorers { settings: &options, places }.score(entries, &[Metric::Spice, Metric::Meteor]).unwrap();
+    assert_eq!(report.not_available.keys().collect::<Vec<_>>(), [&"meteor"]);
+    let corpus = report.corpus();
+    assert_eq!(corpus["spice"], expected.spice);
+    for column in report.columns.iter().filter(|column| column.name != "meteor") {
+        let category =
+            CATEGORIES.iter().find(|c| column.name == format!("spice_{}", c.to_lowercase())).unwrap_or(&"All");
+        assert_eq!(column.corpus, expected.corpus[*category].f, "{}", column.name);
+        let per_image: Vec<Option<f64>> = expected.per_image.iter().map(|image| image[*category].f).collect();
+        assert_eq!(column.per_image, per_image, "{}", column.name);
+    }
 }

@@ -12,8 +12,8 @@ use vlp::decode::{Extent, Prompt, Stepper, encode_image, greedy_to};
 use vlp::metrics::cider::{self_critical, until_padding};
 use vlp::model::host_values;
 use vlp::model::layers::Pass;
-use vlp::train::bert_adam::{BertAdam, host_gradients, reference_norm};
-use vlp::train::objective::{MaskedOptions, SampledInputs, masked_loss, reward_loss, text_log_probs, text_places};
+use vlp::train::bert_adam::{BertAdam, host_gradients};
+use vlp::train::objective::{SampledInputs, reward_loss, text_log_probs, text_places};
 
 #[test]
 fn training_curves() {
@@ -44,21 +44,12 @@ fn training_curves() {
             let mut adam = BertAdam::new(&settings, info["t_total"].as_u64().unwrap());
             let losses = info["losses"].as_array().unwrap();
             for (step, expected) in losses.iter().enumerate() {
-                let flags = |key: &str| {
-                    let of = &info["batches"][step % batches.len()]["flags"][key];
-                    if of.is_null() { &info["flags"][key] } else { of }
-                };
-                let mut inputs = world::inputs(&batches[step % batches.len()], &images, &device);
-                if flags("mask_regions") != true {
-                    inputs.masked_regions.clear();
-                }
-                let options = MaskedOptions {
-                    label_smoothing: flags("smoothing").as_f64().unwrap_or(0.0),
-                    drop_worst: flags("drop_worst").as_f64().unwrap_or(0.0),
-                };
-                let loss = masked_loss(&model, &inputs, options, Pass::Evaluate).total;
+                let (batch, own) = (&batches[step % batches.len()], &info["batches"][step % batches.len()]["flags"]);
+                let flags = if own.is_null() { &info["flags"] } else { own };
+                let inputs = world::inputs_for(batch, &images, flags, &device);
+                let (loss, _) = world::loss(&model, batch, &inputs, flags);
                 // Rounding grows over the steps: 1e-5 at the first, 1e-3 at the last.
-                let relative = 1e-5 * 100f64.powf(step as f64 / (losses.len() - 1) as f64);
+                let relative = 1e-5 * 100f64.powf(step as f64 / (losses.len() - 1).max(1) as f64);
                 let what = format!("{name} {case} step {step}");
                 assert_close(&what, &host_values(loss.clone()), &[expected.as_f64().unwrap()], 0.0, relative);
                 let gradients = host_gradients(&model, &mut loss.backward());
@@ -70,14 +61,7 @@ fn training_curves() {
                 if golden.is_null() || parameter.name.ends_with("key.bias") {
                     continue;
                 }
-                let of = |key: &str, i: usize| golden.get(key).or(golden.get(i)).unwrap().as_f64().unwrap();
-                let norm = ours.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-                let what = format!("{name} {case} {}", parameter.name);
-                assert!(
-                    (norm - of("norm", 2)).abs() <= 1e-3 * norm,
-                    "{what}: norm {norm} instead of {}",
-                    of("norm", 2)
-                );
+                world::assert_sums(&format!("{name} {case} {}", parameter.name), &ours, golden, 1e-3, 1e-3);
             }
         }
     }
@@ -155,27 +139,6 @@ fn self_critical_training() {
         let loss = reward_loss(log_probs, &words(&golden["sampled_cut"]), &golden["reward"].values, prompt.pad);
         assert_close(&format!("{name} loss"), &host_values(loss.clone()), &[info["loss"].as_f64().unwrap()], 1e-5, 0.0);
         let gradients = host_gradients(&model, &mut loss.backward());
-        for (key, norm) in info["grad_norms"].as_object().unwrap() {
-            match (norm.as_f64(), gradients.get(key).map(|g| reference_norm(g))) {
-                (None, ours) => assert_eq!(ours, None, "{name} {key}"),
-                (Some(_), None) => panic!("{name} {key}: no gradient"),
-                (Some(norm), Some(ours)) if key.ends_with("key.bias") => {
-                    assert!(ours.abs() < 1e-5 && norm.abs() < 1e-5)
-                }
-                (Some(norm), Some(ours)) => {
-                    assert!((ours - norm).abs() <= 1e-4 * norm + 1e-9, "{name} {key}: norm {ours} instead of {norm}");
-                }
-            }
-        }
-        for (key, expected) in golden.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v))) {
-            let (absolute, relative) = if key.ends_with("key.bias") { (1e-6, 0.0) } else { (1e-5, 1e-4) };
-            assert_close(
-                &format!("{name} {key}"),
-                &gradients[key][..expected.values.len()],
-                &expected.values,
-                absolute,
-                relative,
-            );
-        }
+        world::assert_gradients(&format!("{name} gradient"), &gradients, &info["grad_norms"], &golden);
     }
 }

@@ -1,7 +1,7 @@
 //! VQA accuracy, answer normalisation and soft targets against the original tools.
 //!
-//! Reads `tests/golden/metrics/vqa`, or the same folder of `$VLP_GOLDEN_DIR/metrics`; see the README there. Files are found
-//! by a part of their name.
+//! Reads `tests/golden/metrics/vqa`, or the same folder of `$VLP_GOLDEN_DIR/metrics`; see the README there. Files are known
+//! by what is in them, whatever they are called; the two evaluations, which look alike, by `official` and `legacy` in their names.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,25 +21,29 @@ fn golden_dir() -> PathBuf {
     given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"))
 }
 
-/// The texts of the files whose names contain `part`, unpacked; at least one.
-fn texts(part: &str) -> Vec<String> {
+/// The golden files with their texts, unpacked.
+fn texts() -> Vec<(PathBuf, String)> {
     let folder = golden_dir().join("metrics/vqa");
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.file_name().unwrap().to_string_lossy().contains(part));
     paths.sort();
-    assert!(!paths.is_empty(), "{} has no golden file named `…{part}…`", folder.display());
-    paths.iter().map(|path| read(path)).collect()
+    paths.into_iter().map(|path| (path.clone(), read(&path))).collect()
 }
 
-fn only(part: &str) -> String {
-    let mut texts = texts(part);
-    assert_eq!(texts.len(), 1, "one file named `…{part}…`");
-    texts.remove(0)
+/// The one JSON file of which `is` holds.
+fn json(what: &str, is: impl Fn(&str, &Value) -> bool) -> Value {
+    let parsed = texts().into_iter().filter_map(|(path, text)| {
+        let value: Value = serde_json::from_str(&text).ok()?;
+        is(&path.file_name()?.to_string_lossy(), &value).then_some(value)
+    });
+    let mut found: Vec<Value> = parsed.collect();
+    assert_eq!(found.len(), 1, "files with {what} in {}", golden_dir().join("metrics/vqa").display());
+    found.remove(0)
 }
 
-fn json(part: &str) -> Value {
-    serde_json::from_str(&only(part)).unwrap()
+/// The evaluation whose name has `part`.
+fn evaluation(part: &str) -> Value {
+    json(part, |name, value| name.contains(part) && value.get("per_question_percent").is_some())
 }
 
 fn read(path: &Path) -> String {
@@ -54,11 +58,13 @@ fn read(path: &Path) -> String {
     text
 }
 
-/// Lines of the JSON-lines files, at least one.
-fn records(part: &str) -> Vec<Value> {
-    let records: Vec<Value> =
-        texts(part).iter().flat_map(|t| t.lines()).map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(!records.is_empty(), "no record in `…{part}…`");
+/// Lines of JSON with this key, in all files; at least one.
+fn records(key: &str) -> Vec<Value> {
+    let texts = texts();
+    let lines = texts.iter().filter(|(path, _)| path.to_string_lossy().contains(".jsonl")).flat_map(|(_, t)| t.lines());
+    let values = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let records: Vec<Value> = values.filter(|value| value.get(key).is_some()).collect();
+    assert!(!records.is_empty(), "no record with `{key}`");
     records
 }
 
@@ -68,7 +74,7 @@ fn str_of<'a>(value: &'a Value, key: &str) -> &'a str {
 
 #[test]
 fn normalisation() {
-    for record in records("normalisation") {
+    for record in records("stripped") {
         let stripped = strip(str_of(&record, "raw"));
         assert_eq!(stripped, str_of(&record, "stripped"), "{record}");
         assert_eq!(punctuation(&stripped), str_of(&record, "punctuation"), "{record}");
@@ -79,9 +85,10 @@ fn normalisation() {
 
 #[test]
 fn soft_targets() {
-    let vocabulary = only("answer_vocab");
+    let texts = texts();
+    let (_, vocabulary) = texts.iter().find(|(path, _)| path.extension().is_some_and(|e| e == "txt")).unwrap();
     let vocabulary = AnswerVocabulary::new(vocabulary.lines()).unwrap();
-    for record in records("soft_targets") {
+    for record in records("indices") {
         let answers: Vec<&str> = record["answers"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
         let processed: Vec<String> = answers.iter().map(|a| simple_word(a)).collect();
         assert_eq!(serde_json::json!(processed), record["processed"], "{record}");
@@ -105,7 +112,7 @@ fn soft_targets() {
 
 /// The questions in the order of the annotations.
 fn entries() -> Vec<VqaEntry> {
-    let predictions: BTreeMap<u64, String> = json("predictions")
+    let predictions: BTreeMap<u64, String> = json("predictions", |_, value| value[0].get("question_id").is_some())
         .as_array()
         .unwrap()
         .iter()
@@ -122,7 +129,12 @@ fn entries() -> Vec<VqaEntry> {
         answers: a["answers"].as_array().unwrap().iter().map(answer).collect(),
         prediction: predictions[&a["question_id"].as_u64().unwrap()].clone(),
     };
-    json("annotations")["annotations"].as_array().unwrap().iter().map(entry).collect()
+    json("annotations", |_, value| value.get("annotations").is_some())["annotations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(entry)
+        .collect()
 }
 
 fn close(name: &str, value: f64, expected: &Value) {
@@ -158,11 +170,11 @@ fn check(scores: &VqaScores, entries: &[VqaEntry], golden: &Value) {
 #[test]
 fn official() {
     let entries = entries();
-    check(&score_vqa(&entries, Evaluator::Official).unwrap(), &entries, &json("official"));
+    check(&score_vqa(&entries, Evaluator::Official).unwrap(), &entries, &evaluation("official"));
 }
 
 #[test]
 fn legacy() {
     let entries = entries();
-    check(&score_vqa(&entries, Evaluator::Legacy).unwrap(), &entries, &json("legacy"));
+    check(&score_vqa(&entries, Evaluator::Legacy).unwrap(), &entries, &evaluation("legacy"));
 }

@@ -184,6 +184,15 @@ fn check_environment(source: &Source) -> Vec<String> {
     in_std.chain(in_figment).map(complain).collect()
 }
 
+/// The metrics are a library that others can take without a tensor library.
+fn check_metrics(source: &Source) -> Vec<String> {
+    if module_of(&source.path) != Some("metrics") {
+        return Vec::new();
+    }
+    let named = find_word(&source.code, "burn").into_iter();
+    named.map(|at| format!("{}:{}: names `burn`; take and give plain slices", source.path, source.line(at))).collect()
+}
+
 fn check_libtorch(source: &Source) -> Vec<String> {
     if module_of(&source.path) == Some("distributed") || LIBTORCH_FAST_PATHS.contains(&source.path.as_str()) {
         return Vec::new();
@@ -307,6 +316,11 @@ fn exports_are_named() {
 #[test]
 fn the_environment_is_read_at_the_top() {
     must_be_empty("No environment below cli/ and launch/.", over(&["src"], check_environment));
+}
+
+#[test]
+fn metrics_need_no_tensors() {
+    must_be_empty("metrics/ is free of burn.", over(&["src"], check_metrics));
 }
 
 #[test]

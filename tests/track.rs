@@ -205,6 +205,8 @@ fn only_what_influences_results_makes_a_difference() {
     other.launch.threads = 3;
     other.train.log_every = 1;
     other.train.keep_checkpoints = 9;
+    other.metrics.captions = vec![vlp::config::Metric::Cider];
+    other.metrics.vqa = vlp::config::VqaEvaluator::Legacy;
     other.paper.push(Default::default());
     assert_eq!(lock(&other).same_work(&lock(&base)), []);
     assert_eq!(lock(&other).settings_hash, lock(&base).settings_hash);

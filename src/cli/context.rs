@@ -13,7 +13,7 @@ pub mod exit {
     pub const CONFIG: u8 = 2;
     /// Data on disk is missing or wrong.
     pub const DATA: u8 = 3;
-    /// Training or launching failed.
+    /// Training or launching failed, or the self-test found a difference.
     pub const TRAIN: u8 = 4;
     /// A table cell is outside its tolerance (`table --check`).
     pub const OUTSIDE: u8 = 5;
@@ -90,6 +90,9 @@ pub struct LayerArgs {
     /// Device: auto, flex, tch-cpu. Short for `--set launch.device=…`.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// Who starts the processes: local, slurm. Short for `--set launch.launcher=…`.
+    #[arg(long, value_name = "LAUNCHER")]
+    pub launcher: Option<String>,
 }
 
 impl LayerArgs {
@@ -99,6 +102,7 @@ impl LayerArgs {
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
         let mut set = self.set.clone();
         set.extend(self.device.iter().map(|d| format!("launch.device={d}")));
+        set.extend(self.launcher.iter().map(|l| format!("launch.launcher={l}")));
         Overrides { profile: self.profile.clone(), set, environment }
     }
 }

@@ -10,7 +10,7 @@ use super::context::{Context, Failure, exit};
 use super::model::{ModelArgs, Opened, data_failure, evaluate_failure};
 use super::run::{print, track_failure};
 use super::score::output;
-use crate::config::CheckpointChoice;
+use crate::config::{CheckpointChoice, VqaEvaluator};
 use crate::evaluate::SplitData;
 use crate::results::paper;
 use crate::track::{Entry, Journal, RunDir, RunRecord, Scores, selection_metric};
@@ -71,7 +71,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
         }
     };
     print(&match args.format {
-        Format::Table => table(&lines),
+        Format::Table => table(&lines, opened.settings.metrics.vqa),
         Format::Json => json(&lines),
     })?;
     Ok(exit::OK)
@@ -191,21 +191,29 @@ fn predict(
     let model = opened.load(weights)?;
     let discarded = std::env::temp_dir().join(format!("vlp-eval-{}.json", std::process::id()));
     let target: PathBuf = file.map_or_else(|| discarded.clone(), Path::to_path_buf);
-    let scores = opened.evaluation().score(&model, data, beams, &target).map_err(evaluate_failure);
+    let metrics = &opened.settings.metrics.captions;
+    let scores = opened.evaluation().score(&model, data, beams, &target, metrics).map_err(evaluate_failure);
     if file.is_none() {
         // Nobody reads it; a left-over file in the temporary folder harms nothing.
         let _ = std::fs::remove_file(&discarded);
     }
-    scores
+    let found = scores?;
+    for reason in found.not_available.values() {
+        tracing::warn!("{reason}");
+    }
+    if file.is_some() {
+        found.save_per_image(&target).map_err(evaluate_failure)?;
+    }
+    Ok(found.scores)
 }
 
-fn table(lines: &[Line]) -> String {
+fn table(lines: &[Line], evaluator: VqaEvaluator) -> String {
     let mut metrics: Vec<&String> =
         lines.iter().flat_map(|l| l.scores.keys()).collect::<BTreeSet<_>>().into_iter().collect();
     metrics.sort_by_key(|metric| paper::order(metric));
     let header = ["Checkpoint", "Split"].map(str::to_owned).into_iter();
     let header: Vec<String> =
-        header.chain(metrics.iter().map(|m| paper::title(m).to_owned())).chain(["Note".to_owned()]).collect();
+        header.chain(metrics.iter().map(|m| paper::score_title(m, evaluator))).chain(["Note".to_owned()]).collect();
     let rows: Vec<Vec<String>> = lines
         .iter()
         .map(|line| {

@@ -31,7 +31,7 @@ pub fn execute(args: &Args, _context: &Context) -> Result<u8, Failure> {
 }
 
 /// The run that `named` means: a run folder, else `<runs>/<named>`, else the newest run of the experiment.
-fn find(named: &Path, runs: &Path) -> Result<RunDir, Failure> {
+pub(super) fn find(named: &Path, runs: &Path) -> Result<RunDir, Failure> {
     if let Ok(run) = RunDir::open(named).or_else(|_| RunDir::open(&runs.join(named))) {
         return Ok(run);
     }

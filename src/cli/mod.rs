@@ -5,6 +5,7 @@ mod context;
 mod convert;
 mod data;
 mod diff;
+mod doctor;
 mod equivalence;
 mod eval;
 mod explain;
@@ -13,14 +14,19 @@ mod graph;
 mod list;
 mod logs;
 mod model;
+mod places;
 mod plan;
 mod predict;
+mod repro;
 mod run;
 mod schema;
 mod score;
+mod selftest;
 mod show;
 mod status;
+mod stop;
 mod table;
+mod verify_resume;
 mod worker;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -61,6 +67,12 @@ enum Command {
     Graph(graph::Args),
     /// Run experiments and whatever they start from; resumes or reuses what is there.
     Run(run::Args),
+    /// Ask a run to save and end.
+    Stop(stop::Args),
+    /// Run again what a lock file records, and refuse when something else has changed.
+    Repro(repro::Args),
+    /// Check that a killed and resumed run equals an uninterrupted one.
+    VerifyResume(verify_resume::Args),
     /// List runs and how far they are.
     Status(status::Args),
     /// Print the log of a run.
@@ -79,6 +91,10 @@ enum Command {
     Score(score::Args),
     /// Rewrite a checkpoint as safetensors.
     Convert(convert::Args),
+    /// Look at this machine: devices, memory, libraries, tools, and how to get what is missing.
+    Doctor(doctor::Args),
+    /// Compare what this machine computes with the reference.
+    Selftest(selftest::Args),
     /// Print the completion script of a shell.
     Completions {
         /// Shell.
@@ -106,6 +122,9 @@ pub fn main() -> u8 {
         Command::Plan(args) => plan::execute(args, &context),
         Command::Graph(args) => graph::execute(args, &context),
         Command::Run(args) => run::execute(args, &context),
+        Command::Stop(args) => stop::execute(args, &context),
+        Command::Repro(args) => repro::execute(args, &context),
+        Command::VerifyResume(args) => verify_resume::execute(args, &context),
         Command::Status(args) => status::execute(args, &context),
         Command::Logs(args) => logs::execute(args, &context),
         Command::Table(args) => table::execute(args, &context),
@@ -115,6 +134,8 @@ pub fn main() -> u8 {
         Command::Answer(args) => predict::answer(args, &context),
         Command::Score(args) => score::execute(args, &context),
         Command::Convert(args) => convert::execute(args, &context),
+        Command::Doctor(args) => doctor::execute(args, &context),
+        Command::Selftest(args) => selftest::execute(args, &context),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "vlp", &mut std::io::stdout());
             Ok(exit::OK)

@@ -9,6 +9,7 @@ use burn::tensor::Device;
 
 use super::context::{Context, Failure, LayerArgs, config_failure, exit};
 use super::facts::data_sizes;
+use super::places::scorers;
 use super::run::track_failure;
 use crate::config::{self, Dataset, Settings};
 use crate::data::DataError;
@@ -108,6 +109,7 @@ impl Opened {
             tokenizer: &self.tokenizer,
             store: Arc::clone(&self.store),
             device: self.device.clone(),
+            scorers: scorers(&self.settings.metrics),
         }
     }
 }

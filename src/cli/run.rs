@@ -6,23 +6,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::context::{Context, Failure, LayerArgs, config_failure, exit};
 use super::equivalence;
 use super::facts::facts;
 use super::table;
-use crate::config::{self, Experiment, Overrides, Problems};
+use crate::config::{self, Experiment, Launcher, Overrides, Problems, Settings};
 
 use crate::launch::LaunchError;
-use crate::launch::local::{self, Ending, Outcome, RankFailure};
-use crate::launch::plan::{self, Machine};
+use crate::launch::local::{self, Outcome};
+use crate::launch::plan::{self, Machine, Plan};
+use crate::launch::triage::{Cause, RankFailure};
+use crate::launch::{slurm, supervise};
+use crate::model::device;
 use crate::pipeline::PipelineError;
 use crate::pipeline::lineage::{self, LineageError, Source};
 use crate::pipeline::stage::{self, Candidate, Decided, Decision, Request, Upstream};
-use crate::track::{RunDir, RunRecord, TrackError};
+use crate::track::{Condition, RunDir, RunRecord, TrackError};
 
-/// The port at which processes meet when it is free.
-const MASTER_PORT: u16 = 29_500;
+/// Time between two questions to Slurm.
+const SLURM_POLL: Duration = Duration::from_secs(2);
 
 /// Train and evaluate experiments and all they start from; the same command again resumes or reuses.
 #[derive(Debug, clap::Args)]
@@ -59,18 +63,20 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
         print(&prepared.describe(context)?)?;
         return Ok(exit::OK);
     }
-    refuse_several_processes(&prepared)?;
     if prepared.decided.iter().any(|d| !matches!(d.decision, Decision::Reuse(_))) {
         summarise(&prepared, context);
     }
     let mut done: BTreeMap<&str, Upstream> = BTreeMap::new();
     let mut failures: Vec<(&str, Failure)> = Vec::new();
     let mut skipped: Vec<String> = Vec::new();
+    let mut submitted = false;
     for candidate in &prepared.stages {
         let name = candidate.experiment.settings.experiment.name.as_str();
         let upstream = match lineage::source(&candidate.experiment.settings.init) {
             Source::Experiment(upstream) => match done.get(upstream.as_str()) {
                 Some(upstream) => Some(upstream),
+                // A submitted job goes on by itself; the same command continues when it is over.
+                None if submitted => continue,
                 None => {
                     skipped.push(format!("{name} (starts from {upstream})"));
                     continue;
@@ -79,7 +85,8 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
             Source::Random | Source::Checkpoint(_) => None,
         };
         match run_stage(candidate, upstream, &prepared.request, args, context) {
-            Ok(record) => drop(done.insert(name, Upstream::Ready(Box::new(record)))),
+            Ok(Some(record)) => drop(done.insert(name, Upstream::Ready(Box::new(record)))),
+            Ok(None) => submitted = true,
             // One file is one chain: all that follows descends from it.
             Err(failure) if args.files.len() == 1 || failure.code == exit::RESUMABLE => return Err(failure),
             Err(failure) => {
@@ -87,6 +94,9 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
                 failures.push((name, failure));
             }
         }
+    }
+    if submitted && failures.is_empty() {
+        return Ok(exit::OK);
     }
     let named: Vec<&Experiment> = prepared.named().map(|candidate| &candidate.experiment).collect();
     print_tables(&named, context)?;
@@ -152,7 +162,7 @@ impl Prepared {
 
     /// The full plan.
     pub fn describe(&self, context: &Context) -> Result<String, Failure> {
-        Ok(stage::describe(&self.stages, &self.decided, &machine(1, context)?))
+        Ok(stage::describe(&self.stages, &self.decided, &machine(context)?))
     }
 }
 
@@ -172,25 +182,6 @@ fn load_all(files: &[PathBuf], layers: &LayerArgs, context: &Context) -> Result<
     if problems.0.is_empty() { Ok(experiments) } else { Err(config_failure(&problems, context)) }
 }
 
-/// Several processes per experiment can be planned, not run.
-fn refuse_several_processes(prepared: &Prepared) -> Result<(), Failure> {
-    let stages = prepared.stages.iter().zip(&prepared.decided);
-    let to_run = stages.filter(|(_, decided)| !matches!(decided.decision, Decision::Reuse(_)));
-    for (Candidate { experiment, .. }, _) in to_run {
-        let world_size = experiment.settings.launch.world_size;
-        if world_size > 1 {
-            let file = experiment.file.display();
-            let report =
-                format!("{file}: `launch.world_size` = {world_size}: this build runs one process per experiment");
-            let help = format!(
-                "set it to 1 and `train.gradient_accumulation_steps` to {world_size} for the same effective batch"
-            );
-            return Err(Failure::new(exit::CONFIG, format!("{report}\n  help: {help}")));
-        }
-    }
-    Ok(())
-}
-
 /// Prints to stdout; a reader that has gone is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
@@ -208,18 +199,17 @@ fn inherited(layers: &LayerArgs) -> Overrides {
     LayerArgs { set: Vec::new(), ..layers.clone() }.overrides()
 }
 
-/// This machine. A port is only looked for when several processes need one.
-fn machine(world_size: usize, context: &Context) -> Result<Machine, Failure> {
+/// This machine.
+fn machine(context: &Context) -> Result<Machine, Failure> {
     let program = std::env::current_exe().map_err(|e| {
         let help = "start `vlp` by its full path";
         Failure::new(exit::TRAIN, format!("cannot find the path of this program: {e}\n  help: {help}"))
     })?;
-    let master_port = if world_size > 1 { local::free_port(MASTER_PORT).map_err(launch_failure)? } else { MASTER_PORT };
     Ok(Machine {
         program,
         extra_args: if context.quiet { vec!["--quiet".into()] } else { Vec::new() },
         processors: std::thread::available_parallelism().map_or(1, usize::from),
-        master_port,
+        master_port: None,
     })
 }
 
@@ -237,16 +227,17 @@ fn summarise(prepared: &Prepared, context: &Context) {
     }
 }
 
-/// Brings one stage to a finished state and returns its record.
+/// Brings one stage to a finished state and returns its record; none when a job was submitted that nobody waits for.
 fn run_stage(
     candidate: &Candidate,
     upstream: Option<&Upstream>,
     request: &Request,
     args: &Args,
     context: &Context,
-) -> Result<RunRecord, Failure> {
-    let decided = stage::decide(candidate, upstream, request).map_err(pipeline_failure)?;
+) -> Result<Option<RunRecord>, Failure> {
+    let mut decided = stage::decide(candidate, upstream, request).map_err(pipeline_failure)?;
     let settings = &candidate.experiment.settings;
+    decided.lock.device = device::resolve(&settings.launch.device).to_owned();
     let run = match &decided.decision {
         Decision::Reuse(run) | Decision::Resume(run) => run.clone(),
         Decision::Start => RunDir::create(Path::new(&settings.output.runs), &decided.lock).map_err(track_failure)?,
@@ -256,19 +247,63 @@ fn run_stage(
         decided.notes.iter().for_each(|note| eprintln!("note  {note}"));
     }
     if matches!(decided.decision, Decision::Reuse(_)) {
-        return RunRecord::read(&run).map_err(track_failure);
+        return RunRecord::read(&run).map(Some).map_err(track_failure);
     }
-    let machine = machine(settings.launch.world_size, context)?;
-    let plan = plan::plan(settings, &candidate.facts, &machine, run.path());
-    match local::run(&run, &plan.processes).map_err(launch_failure)? {
+    let mut machine = machine(context)?;
+    let launch = &settings.launch;
+    if launch.launcher == Launcher::Slurm {
+        let plan = plan::plan(settings, &candidate.facts, &machine, run.path());
+        return run_under_slurm(&run, &plan, settings, args, context);
+    }
+    let mut processes = |_attempt: usize| {
+        // A port is only looked for when several processes need one; each attempt may get another.
+        if launch.world_size > 1 {
+            machine.master_port = Some(local::free_port()?);
+        }
+        Ok(plan::plan(settings, &candidate.facts, &machine, run.path()).processes)
+    };
+    match supervise::run(&run, launch, &mut processes).map_err(launch_failure)? {
         Outcome::Finished => {
             if !context.quiet {
                 eprintln!("done  {}", run.path().display());
             }
-            RunRecord::read(&run).map_err(track_failure)
+            RunRecord::read(&run).map(Some).map_err(track_failure)
         }
         Outcome::Interrupted => Err(interrupted(&run, args)),
         Outcome::Failed(failure) => Err(failed(&run, &failure, args)),
+    }
+}
+
+/// Submits a stage and, where asked for, waits until its job is over.
+fn run_under_slurm(
+    run: &RunDir,
+    plan: &Plan,
+    settings: &Settings,
+    args: &Args,
+    context: &Context,
+) -> Result<Option<RunRecord>, Failure> {
+    let job = slurm::submit(run, settings, plan).map_err(launch_failure)?;
+    if !context.quiet {
+        eprintln!("job   {} runs {}; `vlp stop` ends it", job.id, run.path().display());
+    }
+    if !settings.slurm.wait {
+        eprintln!("note  nobody waits for it; {} goes on with what follows when it is over", same_command(args));
+        return Ok(None);
+    }
+    while slurm::state(&job).map_err(launch_failure)?.is_some() {
+        std::thread::sleep(SLURM_POLL);
+    }
+    let record = RunRecord::read(run).map_err(track_failure)?;
+    match record.condition {
+        Condition::Finished => Ok(Some(record)),
+        Condition::Interrupted => Err(interrupted(run, args)),
+        condition => {
+            let said = if record.detail.is_empty() { condition.to_string() } else { record.detail };
+            let log = run.path().join(format!("slurm-{}.log", job.id));
+            let help = format!("read {}; {} goes on from the last checkpoint", log.display(), same_command(args));
+            let report = format!("job {} ended and left {}: {said}\n  help: {help}", job.id, run.path().display());
+            Err(Failure::new(exit::TRAIN, report))
+        }
     }
 }
 
@@ -279,12 +314,12 @@ fn interrupted(run: &RunDir, args: &Args) -> Failure {
 
 /// Exit codes for wrong configuration or data pass through; everything else is a failed training.
 fn failed(run: &RunDir, failure: &RankFailure, args: &Args) -> Failure {
-    let code = match failure.ending {
-        Ending::Code(code) if code == i32::from(exit::CONFIG) => exit::CONFIG,
-        Ending::Code(code) if code == i32::from(exit::DATA) => exit::DATA,
+    let code = match failure.cause {
+        Cause::Configuration => exit::CONFIG,
+        Cause::Data => exit::DATA,
         _ => exit::TRAIN,
     };
-    let help = format!("mend the cause; {} goes on from the last checkpoint", same_command(args));
+    let help = format!("{}; {} goes on from the last checkpoint", failure.cause.advice(), same_command(args));
     Failure::new(code, format!("{} failed: {failure}\n  help: {help}", run.path().display()))
 }
 
@@ -322,7 +357,8 @@ fn pipeline_failure(error: PipelineError) -> Failure {
     Failure::new(code, error)
 }
 
-fn launch_failure(error: LaunchError) -> Failure {
+/// A failure to run processes.
+pub fn launch_failure(error: LaunchError) -> Failure {
     Failure::new(exit::TRAIN, error)
 }
 

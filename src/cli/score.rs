@@ -4,13 +4,13 @@
 
 mod captions;
 mod entries;
-pub(super) mod output;
-mod spice;
+pub mod output;
 mod vqa;
 
 use std::path::PathBuf;
 
 use super::context::{Context, Failure};
+use crate::config::MeteorProgram;
 
 /// Score predictions without a run.
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,9 @@ struct CaptionArgs {
     /// Scores, separated by commas; `bleu` is all four. All when not given.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     metrics: Vec<MetricArg>,
+    /// What computes METEOR; both give the same scores, the jar needs Java.
+    #[arg(long, value_enum, default_value_t)]
+    meteor: MeteorArg,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -106,7 +109,7 @@ enum MetricArg {
     /// BLEU-4.
     #[value(name = "bleu_4")]
     Bleu4,
-    /// METEOR.
+    /// METEOR 1.5, over the data in `$VLP_METEOR_DIR`, else `~/.cache/vlp/meteor`; `scripts/meteor.sh` fetches them.
     Meteor,
     /// ROUGE-L.
     RougeL,
@@ -114,6 +117,25 @@ enum MetricArg {
     Cider,
     /// SPICE, by the official tool; the folder `$VLP_SPICE_DIR`, else `~/.cache/vlp/spice`.
     Spice,
+}
+
+/// Value of `--meteor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum MeteorArg {
+    /// This program.
+    #[default]
+    Native,
+    /// The official jar.
+    Jar,
+}
+
+impl From<MeteorArg> for MeteorProgram {
+    fn from(arg: MeteorArg) -> Self {
+        match arg {
+            MeteorArg::Native => Self::Native,
+            MeteorArg::Jar => Self::Jar,
+        }
+    }
 }
 
 /// Value of `--evaluator`.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::context::{Context, Failure, exit};
 use super::run::{print, track_failure};
-use crate::track::{RunDir, RunRecord, duration_text, now};
+use crate::launch::slurm;
+use crate::track::{Condition, RunDir, RunRecord, duration_text, now};
 
 /// List all runs with their state, epoch, loss and best score.
 #[derive(Debug, clap::Args)]
@@ -28,7 +29,13 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let runs = RunDir::all(&args.runs).map_err(track_failure)?;
     for run in &runs {
         match RunRecord::read(run) {
-            Ok(record) => table.add_row(row(&record)),
+            Ok(record) => {
+                let mut row = row(&record);
+                if let Some(state) = slurm_state(&record) {
+                    row[2] = format!("{} (job {state})", row[2]);
+                }
+                table.add_row(row)
+            }
             Err(error) => {
                 if !context.quiet {
                     eprintln!("warning: {error}");
@@ -42,6 +49,13 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_string()).collect();
     print(&format!("{}\n", lines.join("\n")))?;
     Ok(exit::OK)
+}
+
+/// Number and state of the job of a run that is not finished; none without Slurm.
+fn slurm_state(record: &RunRecord) -> Option<String> {
+    let job = slurm::job_of(&record.run).filter(|_| record.condition != Condition::Finished)?;
+    let state = slurm::state(&job).ok()??;
+    Some(format!("{} {}", job.id, state.to_lowercase()))
 }
 
 fn row(record: &RunRecord) -> [String; 7] {

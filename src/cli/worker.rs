@@ -1,10 +1,12 @@
 //! `vlp worker`: one process of a run. Trains, validates, evaluates the chosen checkpoints; everything it needs stands in
-//! the run's lock and in RANK and WORLD_SIZE.
+//! the run's lock and in the variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, which `vlp run`, torchrun
+//! and Slurm set. Ranks but the first train only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use burn::module::Module;
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,17 +15,20 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::context::{Context, Failure, exit};
 use super::facts::data_sizes;
+use super::places::scorers;
 use super::run::track_failure;
-use crate::config::{Dataset, ObjectiveKind, Settings};
+use crate::config::{Dataset, Metric, ObjectiveKind, Settings, VqaEvaluator};
 use crate::data::karpathy::CaptionData;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::vqa_imdb::{VqaData, answer_vocabulary};
-use crate::distributed::Single;
-use crate::evaluate::{EvaluateError, Evaluation, SplitData};
+use crate::distributed::{Collective, Rendezvous, Transport};
+use crate::evaluate::{EvaluateError, Evaluation, Scorers, SplitData, SplitScores};
+use crate::launch::supervise::ATTEMPT;
 use crate::model::weights::{self, LoadOptions, WeightsError};
 use crate::model::{Vlp, device};
-use crate::track::{Entry, Journal, Lock, RunDir, RunRecord, Scores};
+use crate::results::paper::score_title;
+use crate::track::{Alive, Entry, Journal, Lock, RunDir, RunRecord, Scores, State};
 use crate::train::TrainError;
 use crate::train::engine::Training;
 use crate::train::step::TrainingData;
@@ -42,43 +47,70 @@ static STOP: AtomicBool = AtomicBool::new(false);
 /// Runs the command.
 pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let run = RunDir::open(&args.run).map_err(track_failure)?;
-    let rank = rank_of_environment()?;
-    log_to_file(&run.rank_log(rank), context)?;
+    let lock = Lock::load(&run.lock_file()).map_err(track_failure)?;
+    let variables: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    let place = place(&run, &lock, &variables)?;
+    // The one process per rank that may write to the run folder.
+    let alive = run.hold_rank(place.rank).map_err(track_failure)?;
+    log_to_file(&run.rank_log(place.rank), context)?;
+    log_panics();
     stop_on_signals();
-    let result = work(&run, context);
-    match result {
-        Ok(()) => Ok(exit::OK),
+    // Under another launcher than `vlp run`, rank 0 keeps the journal's states.
+    let launched = variables.get(ATTEMPT).is_some_and(|attempt| attempt.parse::<usize>().is_ok());
+    let states = if place.rank == 0 && !launched { Some(&run) } else { None };
+    record(states, State::Running, format!("process {}", std::process::id()))?;
+    match work(&run, &lock, &place, &alive, context) {
+        Ok(()) => {
+            record(states, State::Finished, String::new())?;
+            Ok(exit::OK)
+        }
         Err(failure) if failure.code == exit::RESUMABLE => {
-            tracing::info!("interrupted; the last finished epoch is kept");
+            tracing::info!("interrupted; the newest checkpoint is kept");
+            record(states, State::Interrupted, String::new())?;
             Ok(exit::RESUMABLE)
         }
         Err(failure) => {
             // The runner quotes the log; under another scheduler stderr is all there is.
-            tracing::error!("{}", failure.report.trim_start_matches("error: "));
+            let report = failure.report.trim_start_matches("error: ");
+            tracing::error!("{report}");
+            record(states, State::Failed, report.lines().next().unwrap_or_default().to_owned())?;
             Ok(failure.code)
         }
     }
 }
 
-/// `RANK` and `WORLD_SIZE` as torchrun and Slurm wrappers set them; absent means a group of one.
-fn rank_of_environment() -> Result<usize, Failure> {
-    let number = |name: &str, default: usize| match std::env::var(name) {
-        Err(_) => Ok(default),
-        Ok(text) => text.parse::<usize>().map_err(|_| {
-            let help = format!("set {name} to a number, or leave it unset for a single process");
-            Failure::new(
-                exit::CONFIG,
-                format!("environment variable {name} is `{text}`, expected a number\n  help: {help}"),
-            )
-        }),
-    };
-    let (rank, world_size) = (number("RANK", 0)?, number("WORLD_SIZE", 1)?);
-    if world_size != 1 {
-        let help = "start one process per experiment; `train.gradient_accumulation_steps` gives larger batches";
-        let report = format!("WORLD_SIZE is {world_size}, this build runs one process\n  help: {help}");
+/// Who this process is. The token of its group: this run on disk and this attempt.
+fn place(run: &RunDir, lock: &Lock, variables: &BTreeMap<String, String>) -> Result<Rendezvous, Failure> {
+    let attempt = variables.get(ATTEMPT).or_else(|| variables.get("TORCHELASTIC_RESTART_COUNT"));
+    let token = format!("{}/{}/{}", run.id(), lock.settings_hash, attempt.map_or("0", String::as_str));
+    let timeout = Duration::from_secs(lock.settings.launch.timeout_s);
+    let place =
+        Rendezvous::from_variables(variables, token, timeout).map_err(|error| Failure::new(exit::CONFIG, error))?;
+    let expected = lock.settings.launch.world_size;
+    if place.world_size != expected {
+        let help = format!("start {expected} processes with WORLD_SIZE={expected}; `vlp run` does");
+        let found = place.world_size;
+        let report =
+            format!("WORLD_SIZE is {found}, but this run has `launch.world_size` = {expected}\n  help: {help}");
         return Err(Failure::new(exit::CONFIG, report));
     }
-    Ok(rank)
+    Ok(place)
+}
+
+fn record(run: Option<&RunDir>, state: State, detail: String) -> Result<(), Failure> {
+    let Some(run) = run else { return Ok(()) };
+    let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
+    journal.append(&Entry::state(state, detail)).and_then(|()| journal.sync()).map_err(track_failure)
+}
+
+/// What a defect says last belongs into the log, where the runner looks for it.
+fn log_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!("{panic}");
+        usual(panic);
+    }));
 }
 
 /// JSON lines into the rank's log (`RUST_LOG` adds detail); warnings on stderr too.
@@ -112,8 +144,7 @@ fn stop_on_signals() {
     }
 }
 
-fn work(run: &RunDir, context: &Context) -> Result<(), Failure> {
-    let lock = Lock::load(&run.lock_file()).map_err(track_failure)?;
+fn work(run: &RunDir, lock: &Lock, place: &Rendezvous, alive: &Alive, context: &Context) -> Result<(), Failure> {
     let settings = &lock.settings;
     let name = settings.launch.device.as_str();
     let device = device::open(name).map_err(|e| Failure::new(exit::CONFIG, e))?;
@@ -125,10 +156,14 @@ fn work(run: &RunDir, context: &Context) -> Result<(), Failure> {
         Dataset::Vqa2 => answer_vocabulary(&settings.data).map_err(data_failure)?.len(),
         _ => 0,
     };
-    let evaluation = Evaluation { settings, tokenizer: &tokenizer, store, device };
+    let scorers = scorers(&settings.metrics);
+    let evaluation = Evaluation { settings, tokenizer: &tokenizer, store, device, scorers };
     let world = World { settings, run, journal: &journal, answers, evaluation };
-    world.train(&lock, context)?;
-    world.evaluate(context)
+    // LibTorch brings its own transport, for any number of machines.
+    let transport = if device::resolve(name) == "flex" { Transport::Loopback } else { Transport::Gloo };
+    let mut group = place.join(transport).map_err(|error| Failure::new(exit::TRAIN, error))?;
+    world.train(lock, &mut *group, alive, context)?;
+    if group.rank() == 0 { world.evaluate(context) } else { Ok(()) }
 }
 
 /// What training and evaluation share.
@@ -191,16 +226,19 @@ impl World<'_> {
         })
     }
 
-    fn train(&self, lock: &Lock, context: &Context) -> Result<(), Failure> {
+    fn train(&self, lock: &Lock, group: &mut dyn Collective, alive: &Alive, context: &Context) -> Result<(), Failure> {
         let settings = self.settings;
         let last = RunRecord::read(self.run).map_err(track_failure)?.last_epoch;
         let split = &settings.select.split;
+        if settings.select.metric == Metric::Meteor && !split.is_empty() {
+            scorers(&settings.metrics).check_meteor().map_err(|reason| Failure::new(exit::DATA, reason))?;
+        }
         let validation = if split.is_empty() { None } else { Some(self.evaluation.load(split).map_err(data_failure)?) };
         let training = Training {
             settings,
             run: self.run,
             journal: self.journal,
-            collective: &mut Single,
+            collective: group,
             device: self.evaluation.device.clone(),
             data: self.training_data()?,
             store: Arc::clone(&self.evaluation.store),
@@ -208,13 +246,17 @@ impl World<'_> {
             stop: &STOP,
             terminal: context.terminal,
             quiet: context.quiet,
+            beat: &|| alive.beat(),
         };
         let model = if last.is_some() { self.new_model() } else { self.initial_model(lock)? };
+        let metrics = Scorers::of_validation(settings.select.metric);
         let mut validate = |model: &Vlp, epoch: usize| match &validation {
             None => Ok(BTreeMap::new()),
             Some(data) => {
                 let file = self.run.predictions().join(format!("epoch-{epoch:04}.{split}.json"));
-                self.evaluation.score(model, data, settings.select.beam_size, &file).map_err(|error| match error {
+                let beams = settings.select.beam_size;
+                let scored = self.evaluation.score(model, data, beams, &file, &metrics);
+                scored.and_then(SplitScores::complete).map_err(|error| match error {
                     EvaluateError::Data(e) => TrainError::Data(e),
                     EvaluateError::Track(e) => TrainError::Track(e),
                     other => TrainError::Validation(other.to_string()),
@@ -225,7 +267,7 @@ impl World<'_> {
     }
 
     /// Scores of the checkpoint of `epoch` on a split; where answers are not published, its submissions are written.
-    fn score_checkpoint(&self, epoch: usize, split: &str, data: &SplitData) -> Result<BTreeMap<String, f64>, Failure> {
+    fn score_checkpoint(&self, epoch: usize, split: &str, data: &SplitData) -> Result<SplitScores, Failure> {
         let file = self.run.model_file(epoch);
         let (model, _) =
             weights::load(self.new_model(), &file, LoadOptions::default()).map_err(|e| Failure::new(exit::TRAIN, e))?;
@@ -235,12 +277,15 @@ impl World<'_> {
             SplitData::Questions(..) => format!("epoch-{epoch:04}.{split}.answers.json"),
         };
         let predictions = self.run.predictions().join(name);
-        let scores = self.evaluation.score(&model.valid(), data, beams, &predictions).map_err(evaluate_failure)?;
-        if let (true, SplitData::Questions(data, _)) = (scores.is_empty(), data) {
+        let metrics = &self.settings.metrics.captions;
+        let found =
+            self.evaluation.score(&model.valid(), data, beams, &predictions, metrics).map_err(evaluate_failure)?;
+        found.save_per_image(&predictions).map_err(evaluate_failure)?;
+        if let (true, SplitData::Questions(data, _)) = (found.scores.is_empty(), data) {
             let folder = self.run.submissions();
             self.evaluation.submit(split, data, &predictions, &folder).map_err(evaluate_failure)?;
         }
-        Ok(scores)
+        Ok(found)
     }
 
     /// Scores the checkpoints and splits that `[evaluate]` asks for and that have no scores yet.
@@ -248,6 +293,7 @@ impl World<'_> {
         let path = self.run.scores_file();
         let mut scores = Scores::load(&path).map_err(track_failure)?;
         let record = RunRecord::read(self.run).map_err(track_failure)?;
+        let mut noted = BTreeSet::new();
         for split in &self.settings.evaluate.splits {
             let data = self.evaluation.load(split).map_err(data_failure)?;
             let mut of_epoch: BTreeMap<usize, BTreeMap<String, f64>> = BTreeMap::new();
@@ -261,7 +307,14 @@ impl World<'_> {
                 let Some(epoch) = record.epoch_of(*choice) else { continue };
                 let found = match of_epoch.get(&epoch) {
                     Some(found) => found.clone(),
-                    None => self.score_checkpoint(epoch, split, &data)?,
+                    None => {
+                        let report = self.score_checkpoint(epoch, split, &data)?;
+                        for reason in report.not_available.values().filter(|reason| noted.insert((*reason).clone())) {
+                            tracing::warn!("{reason}");
+                            self.journal.append(&Entry::event(reason)).map_err(track_failure)?;
+                        }
+                        report.scores
+                    }
                 };
                 of_epoch.insert(epoch, found.clone());
                 let kind = serde_json::to_value(choice).ok().and_then(|v| v.as_str().map(str::to_owned));
@@ -288,9 +341,27 @@ impl World<'_> {
                 format!("submission ready: {}", self.run.submissions().display())
             }
             ObjectiveKind::Vqa => format!("accuracy {:.1}", points("overall")),
-            _ => format!("beam {}: CIDEr {:.1}", self.settings.evaluate.beam_size, points("cider")),
+            _ => {
+                let beams = self.settings.evaluate.beam_size;
+                format!("beam {beams}: {}", headline(scores, &self.settings.metrics.captions))
+            }
         }
     }
+}
+
+/// The score that a line has room for: CIDEr, or what was asked for instead; and the names of those that are not available.
+fn headline(found: &BTreeMap<String, f64>, metrics: &[Metric]) -> String {
+    let title = |name: &str| score_title(name, VqaEvaluator::default());
+    let asked = [Metric::Cider].iter().chain(metrics).filter(|metric| metrics.contains(metric));
+    let first = asked.map(|metric| metric.name()).find_map(|name| Some((name, found.get(name)?)));
+    let mut text = first.map_or_else(String::new, |(name, score)| format!("{} {:.1}", title(name), score * 100.0));
+    let missing: Vec<String> =
+        metrics.iter().map(|metric| metric.name()).filter(|name| !found.contains_key(*name)).map(title).collect();
+    if !missing.is_empty() {
+        let separator = if text.is_empty() { "" } else { "; " };
+        text.push_str(&format!("{separator}not available: {} (`vlp doctor` says why)", missing.join(", ")));
+    }
+    text
 }
 
 fn init_failure(error: WeightsError) -> Failure {

@@ -1,10 +1,12 @@
 //! Every option of an experiment: name, type, default, range, unit and meaning, each stated once.
 //!
 //! The JSON Schemas, `vlp explain`, the checks and the tracked parameters are generated from these types.
-//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`. The `[data]` section is
-//! in `options/data.rs`.
+//! This module holds the shape only: layering is in `layers.rs`, cross-field rules in `rules.rs`. The sections with most options are
+//! in `options/`.
 
 mod data;
+mod launch;
+mod metrics;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +14,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
+pub use launch::{LaunchSettings, Launcher, SlurmSettings};
+pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
 
 /// All settings of one experiment. Every key has a value: a default, or one given by a layer above it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -35,10 +39,12 @@ pub struct Settings {
     pub select: SelectSettings,
     /// What is decoded and scored with the chosen checkpoint.
     pub evaluate: EvaluateSettings,
-    /// How scores are computed.
+    /// Scores: which ones, by which implementation, and where the official tools' parts are.
     pub metrics: MetricsSettings,
     /// Processes and devices.
     pub launch: LaunchSettings,
+    /// How Slurm runs the processes, with `launch.launcher = "slurm"`.
+    pub slurm: SlurmSettings,
     /// Folders that a run writes to.
     pub output: OutputSettings,
     /// Rows of published tables that this experiment reproduces.
@@ -296,6 +302,15 @@ pub struct TrainSettings {
     /// Newest checkpoints kept besides the best and the first.
     #[schemars(range(min = 1), extend("x-unit" = "checkpoints"))]
     pub keep_checkpoints: usize,
+    /// The checkpoint of every so many epochs is kept for good; 0 for none.
+    #[schemars(extend("x-unit" = "epochs"))]
+    pub keep_every: usize,
+    /// A checkpoint within an epoch after every so many steps; 0 for none.
+    #[schemars(extend("x-unit" = "steps"))]
+    pub checkpoint_every_steps: u64,
+    /// A checkpoint within an epoch when the last one is so old; 0 for none.
+    #[schemars(range(min = 0.0), extend("x-unit" = "minutes"))]
+    pub checkpoint_every_minutes: f64,
 }
 
 impl Default for TrainSettings {
@@ -314,39 +329,10 @@ impl Default for TrainSettings {
             max_grad_norm: 1.0,
             log_every: 10,
             keep_checkpoints: 2,
+            keep_every: 0,
+            checkpoint_every_steps: 0,
+            checkpoint_every_minutes: 30.0,
         }
-    }
-}
-
-/// A score of captions or answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// BLEU-1.
-    #[serde(rename = "bleu_1")]
-    Bleu1,
-    /// BLEU-2.
-    #[serde(rename = "bleu_2")]
-    Bleu2,
-    /// BLEU-3.
-    #[serde(rename = "bleu_3")]
-    Bleu3,
-    /// BLEU-4.
-    #[serde(rename = "bleu_4")]
-    Bleu4,
-    /// ROUGE-L.
-    RougeL,
-    /// CIDEr (the clipped, length-penalised form of the COCO tools).
-    #[default]
-    Cider,
-    /// VQA accuracy over all questions, by the evaluator that `metrics.vqa` names.
-    Overall,
-}
-
-impl Metric {
-    /// Whether it scores answers to questions rather than captions.
-    pub fn is_of_answers(self) -> bool {
-        self == Self::Overall
     }
 }
 
@@ -356,7 +342,7 @@ impl Metric {
 pub struct SelectSettings {
     /// Split that is decoded after each epoch; empty skips validation, and the last checkpoint is the best.
     pub split: String,
-    /// Score that decides; the first of equal ones wins.
+    /// Score that decides, SPICE excepted; the first of equal ones wins.
     pub metric: Metric,
     /// Beams; 1 is greedy.
     #[schemars(range(min = 1, max = 64))]
@@ -407,47 +393,6 @@ impl Default for EvaluateSettings {
             length_penalty: 0.0,
             no_repeat_ngram: 0,
         }
-    }
-}
-
-/// Which rule decides whether an answer is right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum VqaEvaluator {
-    /// The official evaluation of VQA 2.0, as on the evaluation server.
-    #[default]
-    Official,
-    /// The evaluator behind the authors' published dev accuracy.
-    Legacy,
-}
-
-/// How scores are computed.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetricsSettings {
-    /// Whose accuracy is called `overall`, `yes_no`, `number` and `other`; both are recorded, as `overall_official`,
-    /// `overall_legacy` and so on.
-    pub vqa: VqaEvaluator,
-}
-
-/// Processes and devices.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LaunchSettings {
-    /// Processes, one per device; gradients are averaged over them.
-    #[schemars(range(min = 1), extend("x-unit" = "processes"))]
-    pub world_size: usize,
-    /// `auto`, `flex` (embedded CPU engine), `tch-cpu` (LibTorch on the CPU).
-    #[schemars(extend("enum" = ["auto", "flex", "tch-cpu"]))]
-    pub device: String,
-    /// Compute threads per process; 0 shares the processors of the machine among its processes.
-    #[schemars(range(max = 1024), extend("x-unit" = "threads"))]
-    pub threads: usize,
-}
-
-impl Default for LaunchSettings {
-    fn default() -> Self {
-        Self { world_size: 1, device: "auto".into(), threads: 0 }
     }
 }
 

@@ -10,7 +10,7 @@ mod paper;
 use std::collections::BTreeSet;
 
 use super::diagnose::{Problem, Severity};
-use super::options::{CheckpointChoice, ObjectiveKind, Settings};
+use super::options::{CheckpointChoice, Launcher, Metric, ObjectiveKind, Settings};
 use super::resolve::Merge;
 
 /// All rules that `settings` break.
@@ -25,6 +25,8 @@ pub(crate) fn check(settings: &Settings, merge: &Merge<'_>, rejected: &BTreeSet<
     rules.train();
     rules.splits();
     rules.decoding();
+    rules.metrics();
+    rules.launch();
     for (index, row) in settings.paper.iter().enumerate() {
         rules.paper_row(index, row);
     }
@@ -214,6 +216,57 @@ impl Rules<'_> {
                 evaluate.no_repeat_ngram
             );
             self.warn(&keys, message, "it has no effect; 0 switches it off");
+        }
+    }
+
+    fn metrics(&mut self) {
+        self.distinct("metrics.captions", self.settings.metrics.captions.iter().map(|metric| metric.name()));
+        if let Some(at) = self.settings.metrics.captions.iter().position(|metric| metric.is_of_answers()) {
+            let message = "`metrics.captions` names \"overall\", which scores answers to questions".to_string();
+            let help = "leave it out; accuracy is always computed where there are answers";
+            self.error(&[(&format!("metrics.captions.{at}"), "not a score of captions")], message, help);
+        }
+        if self.settings.select.metric == Metric::Spice {
+            let message = "`select.metric` is \"spice\", which takes too long after each epoch".to_string();
+            let help = "select by \"cider\" or another score; SPICE is computed on `evaluate.splits`";
+            self.error(&[("select.metric", "not for selection")], message, help);
+        }
+    }
+
+    fn launch(&mut self) {
+        let launch = &self.settings.launch;
+        let here = ["127.0.0.1", "localhost", "::1"].contains(&launch.master_addr.as_str());
+        if launch.device == "flex" && launch.world_size > 1 && !here {
+            let keys = [("launch.master_addr", "another machine"), ("launch.device", "")];
+            let message = format!(
+                "`launch.master_addr` is {:?}, but processes of the embedded engine meet on one machine",
+                launch.master_addr
+            );
+            self.error(&keys, message, "use 127.0.0.1, or `launch.device = \"tch-cpu\"` in a build with LibTorch");
+        }
+        let nodes = self.settings.slurm.nodes;
+        if launch.launcher == Launcher::Slurm {
+            if launch.world_size % nodes.max(1) != 0 {
+                let keys = [("launch.world_size", "not a multiple of the machines"), ("slurm.nodes", "")];
+                let message =
+                    format!("`launch.world_size` is {}, not a multiple of `slurm.nodes` = {nodes}", launch.world_size);
+                self.error(&keys, message, "every machine runs the same number of processes");
+            }
+            if nodes > 1 && launch.device == "flex" {
+                let keys = [("slurm.nodes", "several machines"), ("launch.device", "")];
+                let message =
+                    format!("`slurm.nodes` is {nodes}, but processes of the embedded engine meet on one machine");
+                self.error(
+                    &keys,
+                    message,
+                    "use `launch.device = \"tch-cpu\"` in a build with LibTorch, or one machine",
+                );
+            }
+        }
+        if launch.hang_timeout_s > 0 && launch.hang_timeout_s < 60 {
+            let message = format!("`launch.hang_timeout_s` is {}: less than a minute", launch.hang_timeout_s);
+            let help = "reading data and scoring a split may take longer than that without a sign of progress";
+            self.warn(&[("launch.hang_timeout_s", "short")], message, help);
         }
     }
 }

@@ -1,23 +1,57 @@
-//! The trait, and the group of one rank.
+//! The trait, its errors, the group of one, and what can be said with the trait alone.
 
-/// A failed exchange between ranks.
+/// A failed exchange between ranks. The group is of no use after one.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectiveError {
-    /// A peer did not answer.
+    /// A peer did not answer, or is gone.
     #[error(
-        "rank {rank} lost its group during {operation}: {reason}\n  help: see the log of the rank that failed first"
+        "rank {rank} lost its group during {operation}: {reason}\n  help: see the log of the rank that failed first; `launch.timeout_s` is how long ranks wait for each other"
     )]
     Lost {
         /// This rank.
         rank: usize,
         /// What was going on.
         operation: &'static str,
-        /// What the transport said.
+        /// Which peer, and what the transport said.
         reason: String,
+    },
+    /// The group did not come together.
+    #[error(
+        "rank {rank} could not join its group at {address}: {reason}\n  help: all ranks need the same MASTER_ADDR, MASTER_PORT, WORLD_SIZE and run folder, and must start within `launch.timeout_s`"
+    )]
+    NotJoined {
+        /// This rank.
+        rank: usize,
+        /// Where the ranks meet.
+        address: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The embedded transport was given the address of another machine.
+    #[error(
+        "MASTER_ADDR is `{address}`, but the embedded transport serves one machine, 127.0.0.1\n  help: several machines need a build with `--features tch` and `launch.device = \"tch-cpu\"`"
+    )]
+    NotLoopback {
+        /// The address.
+        address: String,
+    },
+    /// Ranks that must hold the same hold different things.
+    #[error(
+        "the ranks disagree on {what}: rank 0 has {expected}, rank {rank} has {found}\n  help: start all ranks from the same program, settings and data; on equal machines this is a defect of vlp or of the hardware"
+    )]
+    Unequal {
+        /// What should be equal.
+        what: &'static str,
+        /// First rank that differs from rank 0.
+        rank: usize,
+        /// Hash on rank 0.
+        expected: String,
+        /// Hash on that rank.
+        found: String,
     },
 }
 
-/// The operations data-parallel training needs. Every rank calls them in the same order.
+/// The operations data-parallel training needs. Every rank calls the same ones in the same order, with the same lengths.
 pub trait Collective: Send {
     /// This process, `0..world_size`.
     fn rank(&self) -> usize;
@@ -25,17 +59,51 @@ pub trait Collective: Send {
     /// Number of processes.
     fn world_size(&self) -> usize;
 
-    /// Replaces `values` by their mean over all ranks.
+    /// Replaces `values` by their mean over all ranks; the same bits on every rank.
     fn all_reduce_mean(&mut self, values: &mut [f32]) -> Result<(), CollectiveError>;
 
     /// Replaces `values` by those of `root`.
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CollectiveError>;
 
+    /// Everyone's `bytes`, by rank; they may differ in length.
+    fn gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError>;
+
     /// Everyone's `value`, by rank.
-    fn gather(&mut self, value: f64) -> Result<Vec<f64>, CollectiveError>;
+    fn gather(&mut self, value: f64) -> Result<Vec<f64>, CollectiveError> {
+        let rank = self.rank();
+        let all = self.gather_bytes(&value.to_le_bytes())?;
+        let number = |bytes: Vec<u8>| <[u8; 8]>::try_from(bytes).map(f64::from_le_bytes);
+        all.into_iter().map(number).collect::<Result<_, _>>().map_err(|bytes| CollectiveError::Lost {
+            rank,
+            operation: "gather",
+            reason: format!("a peer sent {} bytes, expected 8: the ranks are not at the same place", bytes.len()),
+        })
+    }
 
     /// Returns when all ranks have called it.
-    fn barrier(&mut self) -> Result<(), CollectiveError>;
+    fn barrier(&mut self) -> Result<(), CollectiveError> {
+        self.gather_bytes(&[]).map(|_| ())
+    }
+
+    /// Returns when rank 0 has called it, however long that takes; an error when rank 0 ends before. For work that rank 0
+    /// does alone.
+    fn wait_for_rank_0(&mut self) -> Result<(), CollectiveError>;
+}
+
+/// The flags that are set on any rank; the same answer on every rank.
+pub fn union_of(group: &mut dyn Collective, flags: u8) -> Result<u8, CollectiveError> {
+    if group.world_size() == 1 {
+        return Ok(flags);
+    }
+    Ok(group.gather_bytes(&[flags])?.into_iter().flatten().fold(0, |all, flags| all | flags))
+}
+
+/// An error on every rank unless all hold the same `hash` of `what`.
+pub fn verify_equal(group: &mut dyn Collective, what: &'static str, hash: &str) -> Result<(), CollectiveError> {
+    let all = group.gather_bytes(hash.as_bytes())?;
+    let Some(rank) = all.iter().position(|other| *other != all[0]) else { return Ok(()) };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Err(CollectiveError::Unequal { what, rank, expected: text(&all[0]), found: text(&all[rank]) })
 }
 
 /// A group of one.
@@ -59,11 +127,11 @@ impl Collective for Single {
         Ok(())
     }
 
-    fn gather(&mut self, value: f64) -> Result<Vec<f64>, CollectiveError> {
-        Ok(vec![value])
+    fn gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        Ok(vec![bytes.to_vec()])
     }
 
-    fn barrier(&mut self) -> Result<(), CollectiveError> {
+    fn wait_for_rank_0(&mut self) -> Result<(), CollectiveError> {
         Ok(())
     }
 }

@@ -1,5 +1,19 @@
-//! What the ranks of a run tell each other, behind one small trait. Plain slices in and out, no tensors and no settings.
+//! What the ranks of a run tell each other, behind one small trait. Plain slices in and out, no settings.
+//!
+//! [`Loopback`] is built in and serves one machine; with the feature `tch`, `C10d` is PyTorch's own process group and
+//! serves many. [`Rendezvous`] says who this process is and where the others are. Nothing here knows what is trained.
 
+mod bucket;
+#[cfg(feature = "tch")]
+mod c10d;
 mod collective;
+mod loopback;
+mod rendezvous;
+mod wire;
 
-pub use collective::{Collective, CollectiveError, Single};
+pub use bucket::{BUCKET_FLOATS, all_reduce_mean_of, broadcast_all};
+#[cfg(feature = "tch")]
+pub use c10d::C10d;
+pub use collective::{Collective, CollectiveError, Single, union_of, verify_equal};
+pub use loopback::Loopback;
+pub use rendezvous::{Rendezvous, RendezvousError, Transport};

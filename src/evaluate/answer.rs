@@ -8,7 +8,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::EvaluateError;
+use super::{EvaluateError, Pulse};
 use crate::config::{DataSettings, VqaEvaluator};
 use crate::data::batch::{Batch, BatchSource};
 use crate::data::loader::unmasked_batches;
@@ -53,8 +53,10 @@ impl AnswerTask<'_> {
             sampler: self.sampler.clone(),
         };
         let mut predictions = Vec::with_capacity(self.data.questions.len());
+        let mut pulse = Pulse::new(self.data.questions.len());
         for batch in unmasked_batches(source, self.batch_size, self.data_settings) {
             let batch = batch?;
+            pulse.add(batch.size);
             let classes = self.classes(model, &batch, device)?;
             for (sample, class) in batch.samples.iter().zip(classes) {
                 predictions.push(AnswerPrediction {
@@ -111,10 +113,7 @@ pub fn score_answers(
     let mut out = BTreeMap::new();
     for (evaluator, suffix) in [(Evaluator::Official, "official"), (Evaluator::Legacy, "legacy")] {
         let scores = score(&entries, evaluator)?;
-        let chosen = match named {
-            VqaEvaluator::Official => Evaluator::Official,
-            VqaEvaluator::Legacy => Evaluator::Legacy,
-        };
+        let chosen = Evaluator::from(named);
         for (name, value) in accuracies(&scores) {
             out.insert(format!("{name}_{suffix}"), value);
             if chosen == evaluator {

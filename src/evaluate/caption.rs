@@ -1,21 +1,21 @@
 //! Captions of a split: decoded, saved in the layout of the COCO results files, scored.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::EvaluateError;
-use crate::config::{DataSettings, EvaluateSettings};
+use super::scorers::{CaptionReport, Scorers};
+use super::{EvaluateError, Pulse};
+use crate::config::{DataSettings, EvaluateSettings, Metric};
 use crate::data::batch::ImageBatch;
 use crate::data::karpathy::{CaptionData, ImageId};
 use crate::data::loader::image_batches;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
 use crate::decode::{BeamSettings, Prompt, Stepper, beam_search, greedy};
-use crate::metrics::{CaptionEntry, CaptionScores, score_captions};
+use crate::metrics::CaptionEntry;
 use crate::model::Vlp;
 use crate::track::{TrackError, write_atomic};
 
@@ -48,8 +48,10 @@ impl CaptionTask<'_> {
     /// One caption per image, in the order of the split. `model` is in evaluation form, on `device`.
     pub fn caption(&self, model: &Vlp, device: &Device) -> Result<Vec<Prediction>, EvaluateError> {
         let mut predictions = Vec::with_capacity(self.data.images.len());
+        let mut pulse = Pulse::new(self.data.images.len());
         for batch in image_batches(&self.data, &self.store, self.settings.batch_size, self.data_settings) {
             let batch = batch?;
+            pulse.add(batch.size);
             for (image, words) in batch.images.iter().zip(self.decode(model, &batch, device)) {
                 let image_id = self.data.images[*image].image_id.clone();
                 predictions.push(Prediction { image_id, caption: self.tokenizer.decode(&words) });
@@ -89,11 +91,13 @@ pub fn save_predictions(predictions: &[Prediction], path: &Path) -> Result<(), E
     Ok(write_atomic(path, &json)?)
 }
 
-/// Corpus scores of predictions against the references of `data` (same images, same order), in unit fractions.
+/// Scores of predictions against the references of `data` (same images, same order).
 pub fn score_predictions(
     data: &CaptionData,
     predictions: &[Prediction],
-) -> Result<BTreeMap<String, f64>, EvaluateError> {
+    scorers: &Scorers,
+    metrics: &[Metric],
+) -> Result<CaptionReport, EvaluateError> {
     let entries: Vec<CaptionEntry> = data
         .images
         .iter()
@@ -104,6 +108,11 @@ pub fn score_predictions(
             references: image.references.clone(),
         })
         .collect();
-    let CaptionScores { corpus, .. } = score_captions(&entries).map_err(|e| EvaluateError::Metrics(e.to_string()))?;
-    Ok(corpus)
+    scorers.score(&entries, metrics).map_err(|e| EvaluateError::Metrics(e.to_string()))
+}
+
+/// Writes the scores of the set and of each image, in full precision, as `vlp score --format json --per-image` prints them.
+pub fn save_scores(report: &CaptionReport, predictions: &[Prediction], path: &Path) -> Result<(), EvaluateError> {
+    let ids: Vec<ImageId> = predictions.iter().map(|prediction| prediction.image_id.clone()).collect();
+    Ok(write_atomic(path, format!("{:#}\n", report.json(ids.len(), &ids)).as_bytes())?)
 }

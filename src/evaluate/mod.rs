@@ -5,13 +5,16 @@ use crate::track::TrackError;
 
 mod caption;
 
+mod scorers;
+
 mod answer;
 
 mod split;
 
 pub use answer::{AnswerPrediction, AnswerTask, save_answers, score_answers, write_submissions};
-pub use caption::{CaptionTask, Prediction, save_predictions, score_predictions};
-pub use split::{Evaluation, SplitData};
+pub use caption::{CaptionTask, Prediction, save_predictions, save_scores, score_predictions};
+pub use scorers::{CaptionReport, Column, Places, Scorers};
+pub use split::{Evaluation, SplitData, SplitScores};
 
 /// Why a split could not be predicted or scored.
 #[derive(Debug, thiserror::Error)]
@@ -54,4 +57,29 @@ pub enum EvaluateError {
         /// The answer.
         answer: String,
     },
+}
+
+/// Lines in the log while a split is predicted: how far it is, and that it goes on.
+struct Pulse {
+    total: usize,
+    done: usize,
+    said: std::time::Instant,
+}
+
+impl Pulse {
+    /// Time between two lines.
+    const EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
+    fn new(total: usize) -> Self {
+        Self { total, done: 0, said: std::time::Instant::now() }
+    }
+
+    /// So many more are done.
+    fn add(&mut self, more: usize) {
+        self.done += more;
+        if self.said.elapsed() >= Self::EVERY {
+            self.said = std::time::Instant::now();
+            tracing::info!(done = self.done, of = self.total, "predicting");
+        }
+    }
 }

@@ -9,8 +9,9 @@ use burn::tensor::Device;
 
 use super::EvaluateError;
 use super::answer::{AnswerTask, save_answers, score_answers, write_submissions};
-use super::caption::{CaptionTask, save_predictions, score_predictions};
-use crate::config::{Dataset, Settings};
+use super::caption::{CaptionTask, Prediction, save_predictions, save_scores, score_predictions};
+use super::scorers::{CaptionReport, Scorers};
+use crate::config::{Dataset, Metric, Settings};
 use crate::data::DataError;
 use crate::data::karpathy::CaptionData;
 use crate::data::region_store::RegionStore;
@@ -39,6 +40,39 @@ pub struct Evaluation<'a> {
     pub store: Arc<RegionStore>,
     /// Where the model is.
     pub device: Device,
+    /// What computes the scores of captions.
+    pub scorers: Scorers<'a>,
+}
+
+/// Scores of a split.
+#[derive(Debug, Clone, Default)]
+pub struct SplitScores {
+    /// Of the whole split, in unit fractions; empty for questions whose answers are not published.
+    pub scores: BTreeMap<String, f64>,
+    /// Why a score is not available.
+    pub not_available: BTreeMap<&'static str, String>,
+    captions: Option<(CaptionReport, Vec<Prediction>)>,
+}
+
+impl SplitScores {
+    /// The scores, where every one must be there.
+    ///
+    /// # Errors
+    /// The reason why one is not.
+    pub fn complete(self) -> Result<BTreeMap<String, f64>, EvaluateError> {
+        match self.not_available.values().next() {
+            None => Ok(self.scores),
+            Some(reason) => Err(EvaluateError::Metrics(reason.clone())),
+        }
+    }
+
+    /// Writes the scores of each image beside its `predictions`, as `….scores.json`.
+    pub fn save_per_image(&self, predictions: &Path) -> Result<(), EvaluateError> {
+        match &self.captions {
+            Some((report, captions)) => save_scores(report, captions, &predictions.with_extension("scores.json")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Evaluation<'_> {
@@ -54,15 +88,16 @@ impl Evaluation<'_> {
         })
     }
 
-    /// Predicts a split with `model` (in evaluation form), saves the predictions as `predictions`, and returns the scores in
-    /// unit fractions; empty for questions whose answers are not published.
+    /// Predicts a split with `model` (in evaluation form), saves the predictions as `predictions`, and scores them; captions by
+    /// `metrics`.
     pub fn score(
         &self,
         model: &Vlp,
         data: &SplitData,
         beam_size: usize,
         predictions: &Path,
-    ) -> Result<BTreeMap<String, f64>, EvaluateError> {
+        metrics: &[Metric],
+    ) -> Result<SplitScores, EvaluateError> {
         let started = Instant::now();
         let (scores, count) = match data {
             SplitData::Captions(data) => {
@@ -82,7 +117,10 @@ impl Evaluation<'_> {
                     "captioned"
                 );
                 save_predictions(&captions, predictions)?;
-                (score_predictions(data, &captions)?, captions.len())
+                let count = captions.len();
+                let report = score_predictions(data, &captions, &self.scorers, metrics)?;
+                let (scores, not_available) = (report.corpus(), report.not_available.clone());
+                (SplitScores { scores, not_available, captions: Some((report, captions)) }, count)
             }
             SplitData::Questions(data, annotations) => {
                 let answers = self.answers(model, data)?;
@@ -91,7 +129,7 @@ impl Evaluation<'_> {
                 let named = self.settings.metrics.vqa;
                 let scores =
                     if published { score_answers(data, annotations, &answers, named)? } else { BTreeMap::new() };
-                (scores, answers.len())
+                (SplitScores { scores, ..SplitScores::default() }, answers.len())
             }
         };
         let seconds = started.elapsed().as_secs_f64();

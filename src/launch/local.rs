@@ -1,17 +1,17 @@
-//! Runs the processes of a plan on this machine and waits for them.
+//! One attempt: starts the processes of a plan on this machine and waits for them.
 //!
 //! SIGINT and SIGTERM are passed on to the processes, which save and end; a second one kills them. No process outlives
-//! the launcher, however it ends. Nothing is restarted here: the same command run again resumes.
+//! the launcher, however it ends. Whether there is another attempt is for `supervise` to say.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::LaunchError;
 use super::plan::Process;
-use crate::track::{Entry, Journal, RunDir, State, TrackError, tail};
+use super::signals::Signals;
+use super::triage::{Cause, Ending, RankFailure, oom_kills};
+use crate::track::{RunDir, TrackError};
 
 /// Exit code of a process that was interrupted and can be resumed.
 pub const RESUMABLE: i32 = 75;
@@ -19,11 +19,11 @@ pub const RESUMABLE: i32 = 75;
 /// Time between two looks at the processes.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Looks between two questions whether there was progress.
+const LOOKS_PER_QUESTION: u32 = 10;
+
 /// Time that the other processes have to end after one failed, before they are killed.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// Lines of the rank log that a failure quotes.
-const QUOTED_LINES: usize = 12;
 
 /// How the processes ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,85 +36,35 @@ pub enum Outcome {
     Failed(RankFailure),
 }
 
-/// The first process that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RankFailure {
-    /// Its rank.
-    pub rank: usize,
-    /// How it ended.
-    pub ending: Ending,
-    /// Its log file.
-    pub log: PathBuf,
-    /// The last lines of its log.
-    pub last_lines: Vec<String>,
-}
-
-/// How a process ended that did not end well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Exit code.
-    Code(i32),
-    /// Number of the signal that killed it.
-    Signal(i32),
-}
-
-impl std::fmt::Display for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "ended with exit code {code}"),
-            Self::Signal(number) => match signal_name(*number) {
-                Some(name) => write!(f, "was killed by signal {number} ({name})"),
-                None => write!(f, "was killed by signal {number}"),
-            },
-        }
-    }
-}
-
-impl std::fmt::Display for RankFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "rank {} {}", self.rank, self.ending)?;
-        if !self.last_lines.is_empty() {
-            write!(f, "; last lines of {}:", self.log.display())?;
-            let lines = self.last_lines.iter().flat_map(|line| line.lines());
-            lines.into_iter().try_for_each(|line| write!(f, "\n    {line}"))?;
-        }
-        Ok(())
-    }
-}
-
-/// Runs `processes` in the folder `run` until all have ended. The changes of state go to the journal; a folder that
-/// another runner holds is refused. The calling thread must live as long as the program: the processes die with it.
-pub fn run(run: &RunDir, processes: &[Process]) -> Result<Outcome, LaunchError> {
-    let _held = run.hold()?;
-    let journal = Journal::open(&run.journal_file())?;
-    let signals = Signals::watch()?;
-    record(&journal, State::Running, format!("process {}", std::process::id()))?;
-    let outcome = match start(run, processes) {
-        Ok(children) => wait(run, children, &signals),
-        Err(error) => Err(error),
-    };
-    match &outcome {
-        Ok(Outcome::Finished) => record(&journal, State::Finished, String::new())?,
-        Ok(Outcome::Interrupted) => record(&journal, State::Interrupted, String::new())?,
-        Ok(Outcome::Failed(failure)) => {
-            record(&journal, State::Failed, format!("rank {} {}", failure.rank, failure.ending))?;
-        }
-        Err(error) => record(&journal, State::Failed, error.to_string())?,
-    }
-    outcome
-}
-
-/// A port at which the processes can meet: `preferred` when it is free, else any.
-pub fn free_port(preferred: u16) -> Result<u16, LaunchError> {
-    let bound = std::net::TcpListener::bind(("127.0.0.1", preferred))
-        .or_else(|_| std::net::TcpListener::bind(("127.0.0.1", 0)))
-        .and_then(|listener| listener.local_addr());
+/// A port at which the processes can meet: any free one, so that runs beside each other do not meet.
+pub fn free_port() -> Result<u16, LaunchError> {
+    let bound = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     bound.map(|address| address.port()).map_err(|source| LaunchError::System { action: "find a free port", source })
 }
 
-fn record(journal: &Journal, state: State, detail: String) -> Result<(), TrackError> {
-    journal.append(&Entry::state(state, detail))?;
-    journal.sync()
+/// Runs `processes` until all have ended. They are stopped when none of them shows progress for `hang_timeout`.
+pub(super) fn attempt(
+    run: &RunDir,
+    processes: &[Process],
+    signals: &Signals,
+    hang_timeout: Option<Duration>,
+) -> Result<Outcome, LaunchError> {
+    let oom_before = oom_kills();
+    let children = start(run, processes)?;
+    Attempt {
+        run,
+        children,
+        signals,
+        hang_timeout,
+        started: SystemTime::now(),
+        oom_before,
+        failures: Vec::new(),
+        interrupted: false,
+        stopping: false,
+        kill_at: None,
+        killed: false,
+    }
+    .wait()
 }
 
 /// A started process.
@@ -209,126 +159,121 @@ fn spawn(run: &RunDir, process: &Process) -> Result<Child, LaunchError> {
     })
 }
 
-fn wait(run: &RunDir, mut children: Children, signals: &Signals) -> Result<Outcome, LaunchError> {
-    let mut passed_on = 0;
-    let mut interrupted = false;
-    let mut failure: Option<RankFailure> = None;
-    let mut kill_at: Option<Instant> = None;
-    loop {
-        let received = signals.count();
-        if received > passed_on {
-            children.signal(if passed_on == 0 { signals.to_pass_on() } else { libc::SIGKILL });
-            passed_on = received;
-        }
-        if kill_at.is_some_and(|at| Instant::now() >= at) {
-            children.signal(libc::SIGKILL);
-            kill_at = None;
-        }
-        while let Some((rank, status)) = children.next_ended()? {
-            let asked = signals.count() > 0;
-            if status.code() == Some(RESUMABLE) || (asked && status.signal().is_some()) {
-                interrupted = true;
-            } else if !status.success() && !interrupted && failure.is_none() {
-                failure = Some(rank_failure(run, rank, status));
-                kill_at = Some(Instant::now() + GRACE);
+/// Processes at work, and what has been seen of them.
+struct Attempt<'a> {
+    run: &'a RunDir,
+    children: Children,
+    signals: &'a Signals,
+    hang_timeout: Option<Duration>,
+    started: SystemTime,
+    oom_before: u64,
+    /// In the order in which they were seen.
+    failures: Vec<RankFailure>,
+    /// A process ended as one that was asked to stop.
+    interrupted: bool,
+    /// The processes were told to end because one failed.
+    stopping: bool,
+    kill_at: Option<Instant>,
+    /// They were killed by the launcher.
+    killed: bool,
+}
+
+impl Attempt<'_> {
+    fn wait(mut self) -> Result<Outcome, LaunchError> {
+        let mut passed_on = 0;
+        for look in 0u32.. {
+            let received = self.signals.count();
+            if received > passed_on {
+                self.children.signal(if passed_on == 0 { self.signals.to_pass_on() } else { libc::SIGKILL });
+                passed_on = received;
             }
-            // One that is gone leaves the others waiting for it.
-            if !status.success() && !asked {
-                children.signal(libc::SIGTERM);
+            if self.kill_at.is_some_and(|at| Instant::now() >= at) {
+                self.children.signal(libc::SIGKILL);
+                (self.killed, self.kill_at) = (true, None);
             }
-        }
-        if children.running().next().is_none() {
-            break;
-        }
-        std::thread::sleep(POLL);
-    }
-    Ok(match failure {
-        Some(_) if interrupted && signals.count() > 0 => Outcome::Interrupted,
-        Some(failure) => Outcome::Failed(failure),
-        None if interrupted => Outcome::Interrupted,
-        None => Outcome::Finished,
-    })
-}
-
-fn rank_failure(run: &RunDir, rank: usize, status: ExitStatus) -> RankFailure {
-    let ending = match status.code() {
-        Some(code) => Ending::Code(code),
-        None => Ending::Signal(status.signal().unwrap_or_default()),
-    };
-    let log = run.rank_log(rank);
-    let last_lines = tail(&log, QUOTED_LINES);
-    RankFailure { rank, ending, log, last_lines }
-}
-
-/// SIGINT, SIGTERM and SIGHUP, counted while it lives instead of ending the program.
-struct Signals {
-    previous: Vec<(i32, libc::sigaction)>,
-}
-
-/// The handler can reach nothing but statics.
-static RECEIVED: AtomicUsize = AtomicUsize::new(0);
-static LAST: AtomicI32 = AtomicI32::new(0);
-
-extern "C" fn on_signal(number: i32) {
-    LAST.store(number, Ordering::SeqCst);
-    RECEIVED.fetch_add(1, Ordering::SeqCst);
-}
-
-impl Signals {
-    fn watch() -> Result<Self, LaunchError> {
-        RECEIVED.store(0, Ordering::SeqCst);
-        let mut signals = Self { previous: Vec::new() };
-        for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-            // SAFETY: a zeroed sigaction is valid; the handler only touches atomics, which is async-signal-safe.
-            unsafe {
-                let mut old: libc::sigaction = std::mem::zeroed();
-                let mut new: libc::sigaction = std::mem::zeroed();
-                new.sa_sigaction = on_signal as extern "C" fn(i32) as libc::sighandler_t;
-                new.sa_flags = libc::SA_RESTART;
-                if libc::sigaction(number, &new, &mut old) != 0 {
-                    let source = std::io::Error::last_os_error();
-                    return Err(LaunchError::System { action: "watch for signals", source });
-                }
-                signals.previous.push((number, old));
+            while let Some((rank, status)) = self.children.next_ended()? {
+                self.ended(rank, status);
             }
+            if self.children.running().next().is_none() {
+                break;
+            }
+            if look.is_multiple_of(LOOKS_PER_QUESTION) && !self.stopping && received == 0 {
+                self.stop_when_hung();
+            }
+            std::thread::sleep(POLL);
         }
-        Ok(signals)
+        let asked = self.signals.count() > 0;
+        Ok(match first_cause(self.failures) {
+            Some(_) if asked && self.interrupted => Outcome::Interrupted,
+            Some(failure) => Outcome::Failed(failure),
+            None if self.interrupted => Outcome::Interrupted,
+            None => Outcome::Finished,
+        })
     }
 
-    fn count(&self) -> usize {
-        RECEIVED.load(Ordering::SeqCst)
+    fn ended(&mut self, rank: usize, status: ExitStatus) {
+        let asked = self.signals.count() > 0;
+        let consequence = match status.signal() {
+            Some(libc::SIGTERM) => self.stopping,
+            Some(libc::SIGKILL) => self.killed,
+            _ => false,
+        };
+        if status.code() == Some(RESUMABLE) || (asked && status.signal().is_some()) {
+            // Told to end because another failed, a process ends as one that is interrupted.
+            self.interrupted |= !self.stopping;
+        } else if !status.success() && !consequence && !(asked && self.interrupted) {
+            let ending = match status.code() {
+                Some(code) => Ending::Code(code),
+                None => Ending::Signal(status.signal().unwrap_or_default()),
+            };
+            self.failed(rank, ending);
+        }
+        // One that is gone leaves the others waiting for it.
+        if !status.success() && !asked {
+            self.stop();
+        }
     }
 
-    /// The signal for the processes: a closed terminal asks them to end like SIGTERM does.
-    fn to_pass_on(&self) -> i32 {
-        match LAST.load(Ordering::SeqCst) {
-            libc::SIGINT => libc::SIGINT,
-            _ => libc::SIGTERM,
+    fn failed(&mut self, rank: usize, ending: Ending) {
+        let oom = oom_kills() > self.oom_before;
+        self.failures.push(RankFailure::read(rank, ending, &self.run.rank_log(rank), oom));
+    }
+
+    /// Tells the others to end, once; after a while they are killed.
+    fn stop(&mut self) {
+        if !self.stopping {
+            self.stopping = true;
+            self.children.signal(libc::SIGTERM);
+            self.kill_at = Some(Instant::now() + GRACE);
+        }
+    }
+
+    /// Progress is a beat of the heart of any rank, or a line in its log: a rank that waits for a hung one does not beat
+    /// either, so the one that has been silent the longest is named.
+    fn stop_when_hung(&mut self) {
+        let Some(limit) = self.hang_timeout else { return };
+        let silent_for = |rank: usize| {
+            let files = [self.run.rank_alive(rank), self.run.rank_log(rank)];
+            let times = files.iter().filter_map(|file| file.metadata().and_then(|m| m.modified()).ok());
+            let last = times.max().map_or(self.started, |time| time.max(self.started));
+            last.elapsed().unwrap_or_default()
+        };
+        let silent: Vec<(Duration, usize)> =
+            self.children.running().map(|process| (silent_for(process.rank), process.rank)).collect();
+        if silent.iter().any(|(time, _)| *time < limit) {
+            return;
+        }
+        // Of equally silent ones the first rank.
+        let longest = silent.into_iter().max_by_key(|(time, rank)| (*time, std::cmp::Reverse(*rank)));
+        if let Some((time, rank)) = longest {
+            self.failed(rank, Ending::Hung(time.as_secs()));
+            self.stop();
         }
     }
 }
 
-impl Drop for Signals {
-    fn drop(&mut self) {
-        for (number, old) in &self.previous {
-            // SAFETY: `old` is what sigaction returned for this signal.
-            unsafe { libc::sigaction(*number, old, std::ptr::null_mut()) };
-        }
-    }
-}
-
-fn signal_name(number: i32) -> Option<&'static str> {
-    Some(match number {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGINT => "SIGINT",
-        libc::SIGILL => "SIGILL, an instruction this processor lacks",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGKILL => "SIGKILL, often the kernel when memory ran out",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGPIPE => "SIGPIPE",
-        libc::SIGTERM => "SIGTERM",
-        _ => return None,
-    })
+/// The failure that brought the others about: the first one seen that is not the loss of a peer.
+fn first_cause(failures: Vec<RankFailure>) -> Option<RankFailure> {
+    let origin = failures.iter().position(|failure| failure.cause != Cause::Network).unwrap_or(0);
+    failures.into_iter().nth(origin)
 }

@@ -4,6 +4,10 @@
 
 pub mod local;
 pub mod plan;
+mod signals;
+pub mod slurm;
+pub mod supervise;
+pub mod triage;
 
 use std::path::PathBuf;
 
@@ -32,5 +36,15 @@ pub enum LaunchError {
         action: &'static str,
         /// The answer of the operating system.
         source: std::io::Error,
+    },
+    /// A command of Slurm failed.
+    #[error(
+        "`{program}` failed: {said}\n  help: check the `[slurm]` section against what the cluster offers (`sinfo`, `sacctmgr show assoc`)"
+    )]
+    Scheduler {
+        /// The command.
+        program: &'static str,
+        /// What it said.
+        said: String,
     },
 }

@@ -35,8 +35,8 @@ pub struct Machine {
     pub extra_args: Vec<String>,
     /// Processors that the processes share.
     pub processors: usize,
-    /// Port at which the processes meet.
-    pub master_port: u16,
+    /// Port at which the processes meet; `None` takes that of the settings.
+    pub master_port: Option<u16>,
 }
 
 /// One process.
@@ -156,8 +156,8 @@ fn process(settings: &Settings, machine: &Machine, run: &Path, rank: usize) -> P
         ("RANK", rank.to_string()),
         ("LOCAL_RANK", rank.to_string()),
         ("WORLD_SIZE", launch.world_size.to_string()),
-        ("MASTER_ADDR", "127.0.0.1".to_string()),
-        ("MASTER_PORT", machine.master_port.to_string()),
+        ("MASTER_ADDR", launch.master_addr.clone()),
+        ("MASTER_PORT", machine.master_port.unwrap_or(launch.master_port).to_string()),
         ("OMP_NUM_THREADS", threads.to_string()),
         ("RAYON_NUM_THREADS", threads.to_string()),
     ];

@@ -1,6 +1,13 @@
 //! BLEU-1 to BLEU-4 (Papineni et al., ACL 2002) as the COCO caption tools compute them (`pycocoevalcap` 1.2, `bleu_scorer.py`, option `closest`).
 //!
 //! Works on counted n-grams. It does not tokenise, and it has no smoothing but the tools' tiny constants.
+//!
+//! ```
+//! use vlp::metrics::{bleu::BleuStatistics, ngram::NgramCounts};
+//! let (candidate, reference) = (NgramCounts::new(&[1, 2, 3]), NgramCounts::new(&[1, 2, 4]));
+//! let [bleu_1, ..] = BleuStatistics::new(&candidate, &[reference]).scores();
+//! assert!((bleu_1 - 2.0 / 3.0).abs() < 1e-9);
+//! ```
 
 use super::ngram::{MAX_ORDER, NgramCounts, for_each_common};
 

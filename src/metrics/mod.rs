@@ -9,7 +9,7 @@
 //! | `rouge_l` | 0 to 1 | Lin, 2004; see [`rouge`] |
 //! | `cider` | 0 to 10 | Vedantam et al., CVPR 2015 (CIDEr-D); see [`cider`] |
 //!
-//! Papers report all of them times 100.
+//! Papers report all of them times 100. Answers to questions are in [`vqa`].
 //!
 //! ```
 //! use vlp::metrics::{CaptionEntry, score_captions};
@@ -88,19 +88,22 @@ pub enum MetricsError {
 /// [`MetricsError`] if there is no image, or one without references.
 pub fn score_captions(images: &[CaptionEntry]) -> Result<CaptionScores, MetricsError> {
     check(images.iter().map(|image| (image.id.as_str(), image.references.len())))?;
+    score_tokenized(&tokenize_captions(images))
+}
+
+/// The same captions with the words of the Penn Treebank tokenizer separated by single spaces, as [`score_tokenized`],
+/// [`meteor::Meteor::score`] and [`spice::score_tokenized`] take them.
+pub fn tokenize_captions(images: &[CaptionEntry]) -> Vec<CaptionEntry> {
     let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
     let references: Vec<&str> = images.iter().flat_map(|image| image.references.iter().map(String::as_str)).collect();
     let (candidates, references) = rayon::join(|| tokenize_lines(&candidates), || tokenize_lines(&references));
-    let mut rest = references.as_slice();
-    let per_image: Vec<&[String]> = images
-        .iter()
-        .map(|image| {
-            let (own, others) = rest.split_at(image.references.len());
-            rest = others;
-            own
-        })
-        .collect();
-    Ok(score(&candidates, &per_image))
+    let mut references = references.into_iter();
+    let of = |(image, candidate): (&CaptionEntry, String)| CaptionEntry {
+        id: image.id.clone(),
+        candidate,
+        references: references.by_ref().take(image.references.len()).collect(),
+    };
+    images.iter().zip(candidates).map(of).collect()
 }
 
 /// Scores captions that are already tokenised: words separated by single spaces.

@@ -1,6 +1,13 @@
 //! ROUGE-L (Lin, 2004) as the COCO caption tools compute it (`pycocoevalcap` 1.2, `rouge.py`).
 //!
 //! One candidate against its references; the corpus score is the mean over images, taken by the caller. It does not tokenise.
+//!
+//! ```
+//! use vlp::metrics::rouge::rouge_l;
+//! // Precision 2/3, recall 1.
+//! let f = (1.0 + 1.44) * (2.0 / 3.0) / (1.0 + 1.44 * (2.0 / 3.0));
+//! assert!((rouge_l(&[1, 2, 3], [&[1, 3][..]]) - f).abs() < 1e-12);
+//! ```
 
 /// Weight of recall against precision.
 const BETA: f64 = 1.2;

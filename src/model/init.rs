@@ -4,7 +4,11 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+
+/// Values that a thread draws at a time; even.
+const PART: usize = 1 << 16;
 
 /// Draws parameters; the numbers of a parameter depend on (seed, name) alone.
 pub(super) struct Initializer<'a> {
@@ -27,18 +31,23 @@ impl<'a> Initializer<'a> {
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 
-    /// N(0, deviation), by the Box–Muller transform.
+    /// N(0, deviation), by the Box–Muller transform. Drawn in parts, several at a time: each starts at its own place of
+    /// the one stream of numbers.
     pub(super) fn normal(&self, name: &str, shape: [usize; 2]) -> Param<Tensor<2>> {
-        let mut generator = self.generator(name);
-        let size = shape[0] * shape[1];
-        let mut values = Vec::with_capacity(size + 1);
-        while values.len() < size {
-            let radius = (-2.0 * (1.0 - generator.random::<f64>()).ln()).sqrt() * self.deviation;
-            let angle = std::f64::consts::TAU * generator.random::<f64>();
-            values.push((radius * angle.cos()) as f32);
-            values.push((radius * angle.sin()) as f32);
-        }
-        values.truncate(size);
+        let generator = self.generator(name);
+        let mut values = vec![0f32; shape[0] * shape[1]];
+        values.par_chunks_mut(PART).enumerate().for_each(|(part, values)| {
+            let mut generator = generator.clone();
+            // Two numbers of two words each make two values.
+            generator.set_word_pos((part * PART * 2) as u128);
+            for pair in values.chunks_mut(2) {
+                let radius = (-2.0 * (1.0 - generator.random::<f64>()).ln()).sqrt() * self.deviation;
+                let angle = std::f64::consts::TAU * generator.random::<f64>();
+                for (value, projected) in pair.iter_mut().zip([angle.cos(), angle.sin()]) {
+                    *value = (radius * projected) as f32;
+                }
+            }
+        });
         self.parameter(values, shape)
     }
 

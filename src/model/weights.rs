@@ -3,15 +3,17 @@
 //! Written are safetensors files, whole or absent: to a temporary name, synced, renamed. Read is whatever `formats` opens;
 //! every tensor that does not fit is named.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, TensorView, View};
 
 use super::vlp::Vlp;
-use crate::formats::{self, AdaptError, Change, FormatError, NamedTensor, StateDict, Target};
+use crate::formats::{self, AdaptError, Change, ElementType, FormatError, NamedTensor, StateDict, Target};
 
 /// Stored twice by the reference: the output matrix is the word embedding.
 const TIED: (&str, &str) = ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight");
@@ -96,11 +98,26 @@ pub fn save_tensors<'a>(
             Ok((name, view))
         })
         .collect::<Result<_, WeightsError>>()?;
-    let write = |source| WeightsError::Write { path: path.to_owned(), source };
+    write(views, path, || Ok(()))
+}
+
+/// Writes `path` whole, or leaves it absent: `complete` says whether all that was written could be read.
+fn write<N: AsRef<str> + Ord + std::fmt::Display, V: View>(
+    views: impl IntoIterator<Item = (N, V)>,
+    path: &Path,
+    complete: impl FnOnce() -> Result<(), WeightsError>,
+) -> Result<(), WeightsError> {
+    let failed = |source| WeightsError::Write { path: path.to_owned(), source };
     let partial = path.with_extension("partial");
-    safetensors::serialize_to_file(views, None, &partial).map_err(|e| write(std::io::Error::other(e)))?;
-    File::open(&partial).and_then(|f| f.sync_all()).map_err(write)?;
-    std::fs::rename(&partial, path).map_err(write)
+    let written = safetensors::serialize_to_file(views, None, &partial).map_err(|e| failed(std::io::Error::other(e)));
+    if let Err(error) = complete() {
+        // The cause is told; a leftover that cannot be removed either has another name than the file.
+        let _ = std::fs::remove_file(&partial);
+        return Err(error);
+    }
+    written?;
+    File::open(&partial).and_then(|f| f.sync_all()).map_err(failed)?;
+    std::fs::rename(&partial, path).map_err(failed)
 }
 
 /// How a checkpoint may differ from the model.
@@ -119,7 +136,14 @@ pub struct LoadOptions<'a> {
 /// A file that is no checkpoint; a parameter that it lacks and that `options` does not allow to miss; a tensor of another
 /// shape.
 pub fn load(model: Vlp, path: &Path, options: LoadOptions) -> Result<(Vlp, LoadReport), WeightsError> {
-    let file = formats::open(path)?;
+    fill(model, &formats::open(path)?, options)
+}
+
+/// As [`load`], from an open file.
+///
+/// # Errors
+/// Those of [`load`], but for opening.
+pub fn fill(model: Vlp, file: &StateDict, options: LoadOptions) -> Result<(Vlp, LoadReport), WeightsError> {
     let mut sources: BTreeMap<String, &str> =
         file.tensors().map(|(name, _)| (formats::adapt::current_name(name), name)).collect();
     let tied = sources.remove(TIED.0);
@@ -144,7 +168,7 @@ pub fn load(model: Vlp, path: &Path, options: LoadOptions) -> Result<(Vlp, LoadR
         if failure.is_some() {
             return None;
         }
-        match read_adapted(&file, name, source, shape, &target) {
+        match read_adapted(file, name, source, shape, &target) {
             Ok((values, changes)) => {
                 report.changes.extend(changes.iter().map(ToString::to_string));
                 Some(TensorData::new(values, shape.to_vec()))
@@ -161,7 +185,7 @@ pub fn load(model: Vlp, path: &Path, options: LoadOptions) -> Result<(Vlp, LoadR
     let allowed = |name: &&String| options.allow_missing.iter().any(|p| matches(p, name));
     let unlisted: Vec<String> = report.missing.iter().filter(|name| !allowed(name)).cloned().collect();
     if !unlisted.is_empty() {
-        return Err(WeightsError::Missing { path: path.to_owned(), names: unlisted });
+        return Err(WeightsError::Missing { path: file.path().to_owned(), names: unlisted });
     }
     report.unexpected = sources.into_values().map(str::to_owned).collect();
     Ok((model, report))
@@ -227,26 +251,57 @@ pub fn convert(from: &Path, to: &Path) -> Result<Vec<String>, WeightsError> {
     let file = formats::open(from)?;
     let mut notes: Vec<String> =
         file.skipped().iter().map(|skipped| format!("left out {} ({})", skipped.name, skipped.kind)).collect();
-    let mut tensors: BTreeMap<String, NamedTensor> = BTreeMap::new();
-    for tensor in file.read_all_f32()? {
-        let name = formats::adapt::current_name(&tensor.name);
-        if name != tensor.name {
-            notes.push(format!("renamed {} to {name}", tensor.name));
+    let failed = RefCell::new(None);
+    let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
+    for (source, info) in file.tensors().filter(|(_, info)| matches!(info.element, ElementType::Float(_))) {
+        let name = formats::adapt::current_name(source);
+        if name != source {
+            notes.push(format!("renamed {source} to {name}"));
         }
-        tensors.insert(name, tensor);
+        tensors.insert(name, Stored { file: &file, source, shape: &info.shape, failed: &failed });
     }
     for (one, other) in [(TIED.0, TIED.1), (TIED.1, TIED.0)] {
-        if let (None, Some(tensor)) = (tensors.get(one), tensors.get(other)) {
-            let copy = tensor.clone();
+        if let (None, Some(tensor)) = (tensors.get(one), tensors.get(other).copied()) {
             notes.push(format!("added {one}, equal to {other}"));
-            tensors.insert(one.to_owned(), copy);
+            tensors.insert(one.to_owned(), tensor);
         }
     }
-    let bytes: Vec<Vec<u8>> =
-        tensors.values().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, t), bytes)| (name.as_str(), &t.shape[..], &bytes[..]));
-    save_tensors(views, to)?;
+    write(tensors, to, || failed.take().map_or(Ok(()), |error| Err(WeightsError::Format(error))))?;
     Ok(notes)
+}
+
+/// A tensor that is read when it is written, so that one at a time is in memory.
+#[derive(Debug, Clone, Copy)]
+struct Stored<'a> {
+    file: &'a StateDict,
+    source: &'a str,
+    shape: &'a [usize],
+    /// The first failure to read.
+    failed: &'a RefCell<Option<FormatError>>,
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self.file.read_f32(self.source) {
+            Ok(values) => Cow::Owned(values.into_iter().flat_map(f32::to_le_bytes).collect()),
+            Err(error) => {
+                self.failed.borrow_mut().get_or_insert(error);
+                Cow::Owned(Vec::new())
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * size_of::<f32>()
+    }
 }
 
 /// Reads all f32 tensors of `path`.

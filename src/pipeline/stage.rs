@@ -224,7 +224,9 @@ fn choose(
     match newest.condition {
         Condition::Finished => Ok((Decision::Start, format!("differs from {id}: {first}{more}"))),
         Condition::Running => Err(refusal(lock, newest, differences)),
-        _ if newest.last_epoch.is_some() => Err(refusal(lock, newest, differences)),
+        _ if newest.last_epoch.is_some() || newest.run.checkpoint_steps().is_ok_and(|steps| !steps.is_empty()) => {
+            Err(refusal(lock, newest, differences))
+        }
         _ => Ok((Decision::Start, format!("differs from {id}, which holds no checkpoint: {first}{more}"))),
     }
 }

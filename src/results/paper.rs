@@ -93,6 +93,11 @@ pub fn title(metric: &str, row: &PaperRow, evaluator: VqaEvaluator) -> String {
     }
 }
 
+/// The name of a score where no row is at hand.
+pub fn score_title(metric: &str, evaluator: VqaEvaluator) -> String {
+    title(metric, &PaperRow::default(), evaluator)
+}
+
 /// Sort key: scores in the order of papers, those of a named evaluator after all plain ones, then what is derived, then
 /// the overview's columns in the order of the authors' page.
 pub fn order(metric: &str) -> (usize, usize, &str) {

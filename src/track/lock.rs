@@ -16,15 +16,26 @@ use super::{TrackError, now, time_text, write_atomic};
 use crate::config::{self, Settings};
 
 /// Keys (or their first parts) that change how a run is described, stored, or fed, but not what it computes.
-const WITHOUT_INFLUENCE: [&str; 8] = [
+const WITHOUT_INFLUENCE: [&str; 19] = [
     "experiment.description",
+    "metrics",
     "output",
     "paper",
     "data.workers",
     "data.prefetch",
     "launch.threads",
+    "launch.launcher",
+    "slurm",
+    "launch.master_addr",
+    "launch.master_port",
+    "launch.timeout_s",
+    "launch.hang_timeout_s",
+    "launch.max_restarts",
     "train.log_every",
     "train.keep_checkpoints",
+    "train.keep_every",
+    "train.checkpoint_every_steps",
+    "train.checkpoint_every_minutes",
 ];
 
 /// What stands for a fact that could not be found out.
@@ -44,7 +55,7 @@ pub struct Lock {
     pub code: Code,
     /// Name of the machine.
     pub host: String,
-    /// `launch.device` of the settings.
+    /// Device of the processes: `launch.device` of the settings, with `auto` resolved.
     pub device: String,
     /// Number of processes.
     pub world_size: usize,

@@ -18,7 +18,7 @@ pub use journal::{Entry, Journal, State, What, read};
 pub use lock::{Code, Difference, Lock, Parent, influencing, sha256_of_file};
 pub use progress::{Progress, ProgressPoint, duration_text, line_text};
 pub use rank_log::{render_line, tail};
-pub use run_dir::{Held, RunDir};
+pub use run_dir::{Alive, Held, RunDir};
 pub use run_record::{Condition, LOSS, RunRecord, Scores, selection_metric};
 
 /// What can go wrong with the records of a run.

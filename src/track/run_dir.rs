@@ -7,13 +7,27 @@
 //! ```
 //! It knows names, not contents: locks, journals and checkpoints are read elsewhere.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Entry, Journal, Lock, State, TrackError, now, sync_folder};
 
 /// How often [`RunDir::hold`] looks before it gives up.
 const HOLD_ATTEMPTS: usize = 5;
+
+/// How often [`RunDir::hold_rank`] looks: a rank of an earlier attempt may take seconds to be gone.
+const RANK_ATTEMPTS: usize = 500;
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Shortest time between two marks of a heartbeat.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// File that the runner of a folder holds.
+const RUNNER: &str = ".runner.lock";
 
 /// A run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +46,25 @@ impl Drop for Held {
     fn drop(&mut self) {
         // Closing alone is not enough: a process that is being started at this moment has a copy until it has begun.
         let _ = self.file.unlock();
+    }
+}
+
+/// One rank at work: keeps others from being the same rank while it lives, and shows its progress from outside as the
+/// time of its file.
+#[derive(Debug)]
+pub struct Alive {
+    held: Held,
+    last: Cell<Option<Instant>>,
+}
+
+impl Alive {
+    /// Says that something was done; cheap enough for every batch.
+    pub fn beat(&self) {
+        if self.last.get().is_none_or(|last| last.elapsed() >= BEAT) {
+            self.last.set(Some(Instant::now()));
+            // A mark that cannot be made is no reason to end the work that it would have shown.
+            let _ = self.held.file.set_modified(SystemTime::now());
+        }
     }
 }
 
@@ -134,6 +167,11 @@ impl RunDir {
         self.ranks().join(format!("{rank}.log"))
     }
 
+    /// File that a rank holds while it works; its time is that of the last progress.
+    pub fn rank_alive(&self, rank: usize) -> PathBuf {
+        self.ranks().join(format!(".{rank}.alive"))
+    }
+
     /// Folder of the predictions.
     pub fn predictions(&self) -> PathBuf {
         self.path.join("predictions")
@@ -154,49 +192,71 @@ impl RunDir {
         self.checkpoint(epoch).join("model.safetensors")
     }
 
+    /// Folder of the checkpoint written within an epoch, after `step` steps in all.
+    pub fn step_checkpoint(&self, step: u64) -> PathBuf {
+        self.checkpoints().join(format!("step-{step:08}"))
+    }
+
     /// Epochs whose checkpoints are kept, in order.
     pub fn checkpoint_epochs(&self) -> Result<Vec<usize>, TrackError> {
-        let mut epochs: Vec<usize> = folders(&self.checkpoints())?
+        self.numbered_checkpoints("epoch-")
+    }
+
+    /// Steps within an epoch whose checkpoints are kept, in order.
+    pub fn checkpoint_steps(&self) -> Result<Vec<u64>, TrackError> {
+        self.numbered_checkpoints("step-")
+    }
+
+    fn numbered_checkpoints<T: std::str::FromStr + Ord>(&self, prefix: &str) -> Result<Vec<T>, TrackError> {
+        let mut numbers: Vec<T> = folders(&self.checkpoints())?
             .iter()
-            .filter_map(|p| p.file_name()?.to_str()?.strip_prefix("epoch-")?.parse().ok())
+            .filter_map(|p| p.file_name()?.to_str()?.strip_prefix(prefix)?.parse().ok())
             .collect();
-        epochs.sort_unstable();
-        Ok(epochs)
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// Takes hold of the folder for running in it; an error when another process has it.
     pub fn hold(&self) -> Result<Held, TrackError> {
-        let path = self.path.join(".runner.lock");
+        self.lock(&self.path.join(RUNNER), HOLD_ATTEMPTS)
+    }
+
+    /// Takes the place of one rank; an error when another process keeps it.
+    pub fn hold_rank(&self, rank: usize) -> Result<Alive, TrackError> {
+        Ok(Alive { held: self.lock(&self.rank_alive(rank), RANK_ATTEMPTS)?, last: Cell::new(None) })
+    }
+
+    fn lock(&self, path: &Path, attempts: usize) -> Result<Held, TrackError> {
         let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(&path)
-            .map_err(TrackError::io("open", &path))?;
+            .open(path)
+            .map_err(TrackError::io("open", path))?;
         // `is_held` of another process holds a shared lock for an instant: a second look tells it from a runner.
-        for attempt in 0..HOLD_ATTEMPTS {
+        for attempt in 1..=attempts {
             match file.try_lock() {
                 Ok(()) => return Ok(Held { file }),
-                Err(std::fs::TryLockError::WouldBlock) if attempt + 1 < HOLD_ATTEMPTS => {
-                    std::thread::sleep(std::time::Duration::from_millis(20));
-                }
+                Err(std::fs::TryLockError::WouldBlock) if attempt < attempts => std::thread::sleep(LOOK),
                 Err(std::fs::TryLockError::WouldBlock) => break,
-                Err(std::fs::TryLockError::Error(error)) => return Err(TrackError::io("lock", &path)(error)),
+                Err(std::fs::TryLockError::Error(error)) => return Err(TrackError::io("lock", path)(error)),
             }
         }
         Err(TrackError::Busy { path: self.path.clone() })
     }
 
-    /// Whether a process runs in this folder at the moment. A look only: nothing is created.
+    /// Whether a runner or its first rank works in this folder at the moment. A look only: nothing is created.
     pub fn is_held(&self) -> bool {
-        let Ok(file) = File::open(self.path.join(".runner.lock")) else { return false };
-        match file.try_lock_shared() {
-            Ok(()) => {
-                let _ = file.unlock();
-                false
+        [self.path.join(RUNNER), self.rank_alive(0)].iter().any(|path| {
+            let Ok(file) = File::open(path) else { return false };
+            match file.try_lock_shared() {
+                Ok(()) => {
+                    let _ = file.unlock();
+                    false
+                }
+                Err(error) => matches!(error, std::fs::TryLockError::WouldBlock),
             }
-            Err(error) => matches!(error, std::fs::TryLockError::WouldBlock),
-        }
+        })
     }
 
     /// Order of creation: the time, then the number after it.

@@ -1,7 +1,7 @@
 //! The training loop: epochs, batches, gradient accumulation, the optimiser's steps, validation, checkpoints, resume.
 //!
-//! An interrupted training goes on from its last finished epoch. What is random depends on (seed, epoch, batch, rank)
-//! alone, so that the epochs after a resume are those of an uninterrupted run.
+//! An interrupted training goes on from its newest checkpoint, to the step. What is random depends on (seed, epoch, batch,
+//! rank) alone, so that the steps after a resume are those of an uninterrupted run. What the ranks agree on is in `sync`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::bert_adam::{self, BertAdam, HostGradients};
+use super::checkpoint::Position;
 use super::step::{Objective, TrainingData};
+use super::sync::{self, Pace};
 use super::{TrainError, checkpoint};
 use crate::config::{CheckpointChoice, Settings};
 use crate::data::batch::BatchSource;
@@ -20,7 +22,7 @@ use crate::data::loader::{epoch_order, in_batches, training_batches};
 use crate::data::region_store::RegionStore;
 use crate::data::sample::Sampler;
 use crate::data::tokenizer::Tokenizer;
-use crate::distributed::Collective;
+use crate::distributed::{Collective, all_reduce_mean_of};
 use crate::model::layers::mix;
 use crate::model::{Vlp, host_values};
 use crate::track::{Entry, Journal, LOSS, Progress, ProgressPoint, RunDir, RunRecord, selection_metric};
@@ -52,6 +54,8 @@ pub struct Training<'a> {
     pub terminal: bool,
     /// No progress lines.
     pub quiet: bool,
+    /// Called after each batch: this rank is at work.
+    pub beat: &'a dyn Fn(),
 }
 
 impl Training<'_> {
@@ -62,42 +66,65 @@ impl Training<'_> {
         let share = self.data.texts().samples.len().div_ceil(self.collective.world_size());
         let batches = share.div_ceil(train.batch_size);
         let steps_per_epoch = batches.div_ceil(train.gradient_accumulation_steps);
-        let mut adam = BertAdam::new(train, (steps_per_epoch * train.epochs) as u64);
-        let mut model = model;
-        let (mut done, mut step) = (0, 0);
-        if let Some((loaded, optimiser, state)) = checkpoint::resume(self.run, &model, &adam)? {
-            (model, adam, done, step) = (loaded, optimiser, state.epoch, state.step);
-            tracing::info!(epoch = done, step, "resumed");
+        let adam = BertAdam::new(train, (steps_per_epoch * train.epochs) as u64);
+        let (model, mut adam, mut position) = sync::start(self.collective, self.run, model, adam)?;
+        if position != Position::default() {
+            let Position { epoch, step, batches, .. } = position;
+            tracing::info!(epoch, step, batches, "resumed");
         }
         let data = self.data.clone();
         let objective = Objective::new(self.settings, &data, self.tokenizer);
         let name = &self.settings.experiment.name;
         let mut progress =
             Progress::new(self.terminal && rank == 0, self.quiet || rank != 0, name, train.epochs, batches);
-        if done > 0 && !self.scored(done)? {
-            self.validate(&model, done, step, validate, &progress)?;
+        if position.epoch > 0 && position.batches == 0 && !self.scored(position.epoch)? {
+            self.validate(&model, &position, validate, &progress)?;
         }
+        self.collective.wait_for_rank_0()?;
         let mut model = model.train();
-        for epoch in done + 1..=train.epochs {
+        let mut pace = Pace::new(train);
+        for epoch in position.epoch + 1..=train.epochs {
             let started = Instant::now();
-            model = self.epoch(model, &objective, &mut adam, epoch, &mut step, &mut progress)?;
-            if rank == 0 {
-                checkpoint::save(self.run, epoch, step, &model, &adam)?;
-                self.journal.append(&Entry::event(format!("checkpoint of epoch {epoch}")))?;
-                self.journal.sync()?;
+            let stop;
+            (model, stop) = self.epoch(model, &objective, &mut adam, &mut position, &mut pace, &mut progress)?;
+            self.save(&position, &model, &adam)?;
+            pace.saved();
+            tracing::info!(epoch, step = position.step, seconds = started.elapsed().as_secs_f64(), "epoch done");
+            if stop {
+                progress.finish();
+                return Err(TrainError::Interrupted);
             }
-            tracing::info!(epoch, step, seconds = started.elapsed().as_secs_f64(), "epoch done");
-            self.validate(&model.clone().valid(), epoch, step, validate, &progress)?;
+            self.validate(&model.clone().valid(), &position, validate, &progress)?;
             if rank == 0 {
                 let best = RunRecord::read(self.run)?.best_epoch;
-                let first = self.settings.evaluate.checkpoints.contains(&CheckpointChoice::First).then_some(1);
-                let protected: Vec<usize> = best.into_iter().chain(first).collect();
-                checkpoint::retain(self.run, train.keep_checkpoints, &protected)?;
+                let first = self.settings.evaluate.checkpoints.contains(&CheckpointChoice::First);
+                let kept = |epoch| {
+                    best == Some(epoch)
+                        || (first && epoch == 1)
+                        || (train.keep_every > 0 && epoch.is_multiple_of(train.keep_every))
+                };
+                checkpoint::retain(self.run, train.keep_checkpoints, kept)?;
             }
-            self.collective.barrier()?;
+            self.collective.wait_for_rank_0()?;
         }
         progress.finish();
         Ok(())
+    }
+
+    /// Rank 0 writes the checkpoint of a position, after all ranks have been found equal.
+    fn save(&mut self, position: &Position, model: &Vlp, adam: &BertAdam) -> Result<(), TrainError> {
+        sync::verify(self.collective, model, adam)?;
+        if self.collective.rank() == 0 {
+            checkpoint::save(self.run, position, model, adam)?;
+            let what = match position.batches {
+                0 => format!("checkpoint of epoch {}", position.epoch),
+                _ => format!("checkpoint of step {}", position.step),
+            };
+            self.journal.append(&Entry::event(what))?;
+            self.journal.sync()?;
+            checkpoint::retain_steps(self.run, self.settings.train.keep_checkpoints)?;
+        }
+        Ok(self.collective.wait_for_rank_0()?)
     }
 
     /// Whether the journal has the selection score of an epoch, or none is wanted.
@@ -113,11 +140,11 @@ impl Training<'_> {
     fn validate(
         &mut self,
         model: &Vlp,
-        epoch: usize,
-        step: u64,
+        position: &Position,
         validate: Validate,
         progress: &Progress,
     ) -> Result<(), TrainError> {
+        let (epoch, step) = (position.epoch, position.step);
         let Some(selection) = selection_metric(self.settings) else { return Ok(()) };
         if self.collective.rank() != 0 {
             return Ok(());
@@ -137,41 +164,39 @@ impl Training<'_> {
         Ok(self.journal.sync()?)
     }
 
-    /// One pass over this rank's share of the samples.
+    /// One pass over this rank's share of the samples, or what is left of it. Moves `position` to the end of the epoch, and
+    /// says whether to stop there; a stop before saves a checkpoint and is an error.
     fn epoch(
         &mut self,
         mut model: Vlp,
         objective: &Objective,
         adam: &mut BertAdam,
-        epoch: usize,
-        step: &mut u64,
+        position: &mut Position,
+        pace: &mut Pace,
         progress: &mut Progress,
-    ) -> Result<Vlp, TrainError> {
+    ) -> Result<(Vlp, bool), TrainError> {
         let (settings, train) = (self.settings, &self.settings.train);
         let seed = settings.experiment.seed;
+        let epoch = position.epoch + 1;
         let (rank, world_size) = (self.collective.rank(), self.collective.world_size());
         let texts = Arc::clone(self.data.texts());
         let order = epoch_order(texts.samples.len(), seed, epoch as u64, rank, world_size);
         let plan = in_batches(&order, train.batch_size);
-        let batches = plan.len();
+        let (first, batches) = (position.batches, plan.len());
         let source = BatchSource {
             data: texts,
             store: Arc::clone(&self.store),
             sampler: Sampler::new(&settings.data, &settings.objective, seed, self.tokenizer),
         };
-        let mut loader = training_batches(source, epoch as u64, plan, 0, &settings.data);
+        let mut loader = training_batches(source, epoch as u64, plan, first, &settings.data);
         let started = Instant::now();
-        let (mut seen, mut recent, mut points) = (0, 0.0, 0);
-        let mut extras: BTreeMap<&'static str, f64> = BTreeMap::new();
+        let mut seen = 0;
         let mut gradients = HostGradients::new();
         let mut accumulated = 0;
-        for index in 0..batches {
+        let mut stop = false;
+        for index in first..batches {
             let Some(batch) = loader.next() else { break };
             let batch = batch?;
-            if self.stop.load(Ordering::Relaxed) {
-                progress.finish();
-                return Err(TrainError::Interrupted);
-            }
             let in_step = train.gradient_accumulation_steps.min(batches - (index - accumulated));
             let key = mix(seed ^ mix(((epoch as u64) << 40) ^ ((index as u64) << 12) ^ rank as u64));
             let found = objective.loss(&model, &batch, epoch, &self.device, key);
@@ -180,48 +205,76 @@ impl Training<'_> {
                 progress.finish();
                 return Err(TrainError::NotFinite { loss: value, epoch, step: index + 1 });
             }
-            for (name, value) in found.extras {
-                *extras.entry(name).or_default() += value;
+            for (name, value) in [(LOSS, value)].into_iter().chain(found.extras) {
+                *position.sums.entry(name.to_owned()).or_default() += value;
             }
+            position.points += 1;
             let mut backward = found.total.div_scalar(in_step as f64).backward();
             bert_adam::accumulate(&mut gradients, bert_adam::host_gradients(&model, &mut backward));
             accumulated += 1;
             seen += batch.size;
-            recent += value;
-            points += 1;
-            let rate = adam.learning_rate(*step);
-            if accumulated == in_step {
-                for values in gradients.values_mut() {
-                    self.collective.all_reduce_mean(values)?;
-                }
-                let (next, norm) = adam.step(model, std::mem::take(&mut gradients));
-                model = next;
-                *step += 1;
-                accumulated = 0;
-                if rank == 0 && step.is_multiple_of(train.log_every as u64) {
-                    let per_second = (seen * world_size) as f64 / started.elapsed().as_secs_f64();
-                    for (name, value) in [
-                        (LOSS, recent / f64::from(points)),
-                        ("train/learning_rate", rate),
-                        ("train/gradient_norm", norm),
-                        ("train/samples_per_s", per_second),
-                        ("train/data_wait", loader.wait_share()),
-                    ] {
-                        self.journal.append(&Entry::metric(name, value, *step, epoch as u64))?;
-                    }
-                    for (name, sum) in std::mem::take(&mut extras) {
-                        self.journal.append(&Entry::metric(name, sum / f64::from(points), *step, epoch as u64))?;
-                    }
-                    (recent, points) = (0.0, 0);
-                }
-            }
+            let rate = adam.learning_rate(position.step);
             let samples_per_s = (seen * world_size) as f64 / started.elapsed().as_secs_f64();
             let data_wait = loader.wait_share();
+            (self.beat)();
             let point = ProgressPoint { epoch, step: index + 1, loss: value, lr: rate, samples_per_s, data_wait };
             for warning in progress.update(point) {
                 self.journal.append(&Entry::warning(warning))?;
             }
+            if accumulated < in_step {
+                continue;
+            }
+            all_reduce_mean_of(self.collective, &mut gradients)?;
+            let (next, norm) = adam.step(model, std::mem::take(&mut gradients));
+            model = next;
+            accumulated = 0;
+            position.step += 1;
+            position.batches = index + 1;
+            if position.step.is_multiple_of(train.log_every as u64) {
+                self.log(position, rate, norm, samples_per_s, data_wait)?;
+            }
+            let agreed = pace.agree(self.collective, position.step, self.stop.load(Ordering::Relaxed))?;
+            stop = agreed.stop;
+            if position.batches < batches && agreed.save {
+                self.save(position, &model, adam)?;
+                pace.saved();
+            }
+            if position.batches < batches && stop {
+                progress.finish();
+                return Err(TrainError::Interrupted);
+            }
         }
-        Ok(model)
+        *position = Position { epoch, step: position.step, ..Position::default() };
+        Ok((model, stop))
+    }
+
+    /// A point of the curves: means since the last one, over all ranks.
+    fn log(
+        &mut self,
+        position: &mut Position,
+        rate: f64,
+        norm: f64,
+        samples_per_s: f64,
+        data_wait: f64,
+    ) -> Result<(), TrainError> {
+        let points = f64::from(std::mem::take(&mut position.points).max(1));
+        let mut curves = Vec::new();
+        for (name, sum) in std::mem::take(&mut position.sums) {
+            let ranks = self.collective.gather(sum / points)?;
+            curves.push((name, ranks.iter().sum::<f64>() / ranks.len() as f64));
+        }
+        let of_rank_0 = [
+            ("train/learning_rate", rate),
+            ("train/gradient_norm", norm),
+            ("train/samples_per_s", samples_per_s),
+            ("train/data_wait", data_wait),
+        ];
+        curves.extend(of_rank_0.map(|(name, value)| (name.to_owned(), value)));
+        if self.collective.rank() == 0 {
+            for (name, value) in curves {
+                self.journal.append(&Entry::metric(name, value, position.step, position.epoch as u64 + 1))?;
+            }
+        }
+        Ok(())
     }
 }

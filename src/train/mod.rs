@@ -16,6 +16,8 @@ pub mod bert_adam;
 
 pub mod checkpoint;
 
+pub mod sync;
+
 /// Why a training ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {

@@ -7,11 +7,13 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use vlp::config::ModelSettings;
 use vlp::model::encoder::attention_bias;
+use vlp::model::layers::Pass;
 use vlp::model::weights::{self, LoadOptions};
-use vlp::model::{DataSizes, Vlp};
-use vlp::train::objective::MaskedInputs;
+use vlp::model::{DataSizes, Vlp, host_values};
+use vlp::train::bert_adam::{HostGradients, reference_norm};
+use vlp::train::objective::{MaskedInputs, MaskedOptions, answer_loss, masked_loss};
 
-use super::support::{Array, arrays, golden_dir, json, read};
+use super::support::{Array, arrays, assert_close, cases, golden_dir, json, read};
 
 /// The engines of this build.
 pub fn devices() -> Vec<(&'static str, Device)> {
@@ -35,13 +37,103 @@ pub fn model(device: &Device) -> Vlp {
         ..ModelSettings::default()
     };
     let answers = json(&root.join("config.json"))["num_answers"].as_u64().unwrap() as usize;
-    let sizes =
-        DataSizes { vocabulary: size("vocab_size"), region_feature_size: 2048, num_region_classes: 1601, answers };
+    let images = images(&root);
+    let sizes = DataSizes {
+        vocabulary: size("vocab_size"),
+        region_feature_size: images["feats"].shape[2],
+        num_region_classes: images["vis_pe"].shape[2] - 6,
+        answers,
+    };
     let model = Vlp::new(&settings, sizes, 0, device);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.bin");
-    std::fs::write(&path, read(&root.join("model.legacy.bin"))).unwrap();
+    std::fs::write(&path, read(&root.join(&checkpoints(&root)[0]))).unwrap();
     weights::load(model, &path, LoadOptions::default()).unwrap().0
+}
+
+/// File names of the golden model, one per container.
+pub fn checkpoints(root: &Path) -> Vec<String> {
+    let found: Vec<String> =
+        cases(root, ".bin").into_iter().filter(|n| n.starts_with("model.")).map(|n| n + ".bin").collect();
+    assert!(!found.is_empty(), "no model.*.bin in {}", root.display());
+    found
+}
+
+/// Total and logits (answers or masked words) of the loss that `flags` ask for; regions are masked only where they do.
+pub fn loss(
+    model: &Vlp,
+    batch: &BTreeMap<String, Array>,
+    inputs: &MaskedInputs,
+    flags: &serde_json::Value,
+) -> (Tensor<1>, Option<Vec<f32>>) {
+    if flags["task"] == "vqa2" {
+        let scores = batch["answer_scores"].float(&inputs.features.device());
+        let found = answer_loss(model, model.ans_classifier.as_ref().unwrap(), inputs, scores, Pass::Evaluate);
+        return (found.total, Some(host_values(found.logits)));
+    }
+    let number = |key: &str| flags[key].as_f64().unwrap_or(0.0);
+    let options = MaskedOptions { label_smoothing: number("smoothing"), drop_worst: number("drop_worst") };
+    let found = masked_loss(model, inputs, options, Pass::Evaluate);
+    (found.total, found.logits.map(host_values))
+}
+
+/// The batch for [`loss`].
+pub fn inputs_for(
+    batch: &BTreeMap<String, Array>,
+    images: &BTreeMap<String, Array>,
+    flags: &serde_json::Value,
+    device: &Device,
+) -> MaskedInputs {
+    let mut inputs = inputs(batch, images, device);
+    if flags["mask_regions"] != true {
+        inputs.masked_regions.clear();
+    }
+    inputs
+}
+
+/// Norms of all gradients (null: none at all), and those that are given whole. Norms are equal to 1e-4 relative; where
+/// terms cancel, what is left is rounding, which a hundred-millionth of all gradients' norm allows for.
+pub fn assert_gradients(
+    what: &str,
+    gradients: &HostGradients,
+    norms: &serde_json::Value,
+    golden: &BTreeMap<String, Array>,
+) {
+    let norms = norms.as_object().unwrap();
+    let all = norms.values().filter_map(|n| n.as_f64()).map(|n| n * n).sum::<f64>().sqrt();
+    for (key, norm) in norms {
+        match (norm.as_f64(), gradients.get(key).map(|g| reference_norm(g))) {
+            (None, ours) => assert_eq!(ours, None, "{what} {key}"),
+            (Some(_), None) => panic!("{what} {key}: no gradient"),
+            (Some(norm), Some(ours)) if key.ends_with("attention.self.key.bias") => {
+                assert!(ours.abs() < 1e-5 && norm.abs() < 1e-5, "{what} {key}: {ours} {norm}");
+            }
+            (Some(norm), Some(ours)) => {
+                let allowed = 1e-4 * norm + 1e-8 * all + 1e-9;
+                assert!((ours - norm).abs() <= allowed, "{what} {key}: norm {ours} instead of {norm}");
+            }
+        }
+    }
+    for (key, expected) in golden.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v))) {
+        let Some(ours) = gradients.get(key) else { panic!("{what} {key}: no gradient") };
+        let (absolute, relative) = if key.ends_with("key.bias") { (1e-6, 0.0) } else { (1e-5, 1e-4) };
+        assert_close(&format!("{what} {key}"), &ours[..expected.values.len()], &expected.values, absolute, relative);
+    }
+}
+
+/// Sum, sum of magnitudes and norm of a parameter: `golden` holds them by name or in this order. Sums may be off by
+/// `sum` times the sum of magnitudes, the others by `relative`.
+pub fn assert_sums(what: &str, ours: &[f32], golden: &serde_json::Value, sum: f64, relative: f64) {
+    let of = |key: &str, i: usize| golden.get(key).or(golden.get(i)).unwrap().as_f64().unwrap();
+    let over = |f: fn(f64) -> f64| ours.iter().map(|v| f(f64::from(*v))).sum::<f64>();
+    for (key, i, ours, allowed) in [
+        ("sum", 0, over(|v| v), sum * of("abs_sum", 1)),
+        ("abs_sum", 1, over(f64::abs), sum * of("abs_sum", 1)),
+        ("norm", 2, over(|v| v * v).sqrt(), relative * of("norm", 2)),
+    ] {
+        let golden = of(key, i);
+        assert!((ours - golden).abs() <= allowed, "{what}: {key} {ours} instead of {golden}");
+    }
 }
 
 /// A golden batch as the masked objective takes it.

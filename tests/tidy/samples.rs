@@ -162,6 +162,15 @@ fn environment_reads_are_named() {
 }
 
 #[test]
+fn tensors_in_metrics_are_named() {
+    assert_eq!(
+        check_metrics(&source("src/metrics/bleu.rs", "//! Not burn.\nuse burn::tensor::Tensor;")),
+        ["src/metrics/bleu.rs:2: names `burn`; take and give plain slices"]
+    );
+    assert_eq!(check_metrics(&source("src/evaluate/x.rs", "use burn::tensor::Tensor;")).len(), 0);
+}
+
+#[test]
 fn libtorch_outside_its_place_is_named() {
     let lines = |path: &str, text: &str| check_libtorch(&source(path, text)).len();
     assert_eq!(

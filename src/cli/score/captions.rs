@@ -2,17 +2,17 @@
 //!
 //! As the COCO tools do, it scores the images that have a prediction, in the order of the annotations' `images`.
 
-use std::collections::{BTreeMap, HashMap};
-
-use serde_json::{Value, json};
+use std::collections::HashMap;
 
 use super::super::context::{Failure, exit};
+use super::super::places::scorers;
 use super::super::run::print;
 use super::entries::{Document, FileError, Layout, quoted, some};
-use super::spice::{Family, meteor, spice};
 use super::{CaptionArgs, FormatArg, MetricArg, output};
+use crate::config::{Metric, MetricsSettings};
 use crate::data::karpathy::ImageId;
-use crate::metrics::{CaptionEntry, score_captions};
+use crate::evaluate::{CaptionReport, Column};
+use crate::metrics::CaptionEntry;
 
 const RESULTS: Layout = Layout {
     name: "a COCO results file",
@@ -38,17 +38,19 @@ pub fn execute(args: &CaptionArgs) -> Result<u8, Failure> {
     let predictions = predictions(&Document::read(&args.predictions, "--predictions")?)?;
     let references = references(&Document::read(&args.references, "--references")?)?;
     let (ids, entries) = matched(args, predictions, references)?;
-    let scores = Scores::new(args, ids, &entries)?;
+    let settings = MetricsSettings { meteor: args.meteor.into(), ..MetricsSettings::default() };
+    let report = scorers(&settings).score(&entries, &wanted(args)).map_err(|error| Failure::new(exit::DATA, error))?;
+    let scores = Scores { ids, report };
     print(&match args.output.format {
         FormatArg::Table => scores.table(args.output.per_image),
         FormatArg::Json => scores.json(args.output.per_image),
         FormatArg::Csv => scores.csv(args.output.per_image),
     })?;
-    for reason in scores.unavailable.values() {
+    for reason in scores.report.not_available.values() {
         eprintln!("warning: {reason}");
     }
-    if !args.metrics.is_empty() && !scores.unavailable.is_empty() {
-        let names: Vec<_> = scores.unavailable.keys().map(|name| format!("`{name}`")).collect();
+    if !args.metrics.is_empty() && !scores.report.not_available.is_empty() {
+        let names: Vec<_> = scores.report.not_available.keys().map(|name| format!("`{name}`")).collect();
         let help = "see the warning above, or leave it out of `--metrics`";
         return Err(Failure::new(exit::DATA, format!("{} has no score\n  help: {help}", names.join(" and "))));
     }
@@ -160,78 +162,36 @@ fn matched(
     Ok((ids, entries))
 }
 
-/// One printed score.
-struct Column {
-    name: String,
-    /// None where it is undefined, or not available.
-    corpus: Option<f64>,
-    /// By image; empty where it is not available.
-    per_image: Vec<Option<f64>>,
+/// The scores that `--metrics` names.
+fn wanted(args: &CaptionArgs) -> Vec<Metric> {
+    let bleu = [Metric::Bleu1, Metric::Bleu2, Metric::Bleu3, Metric::Bleu4];
+    let named = |metric: &Metric| {
+        args.metrics.iter().any(|arg| match arg {
+            MetricArg::Bleu => bleu.contains(metric),
+            MetricArg::Bleu1 => *metric == Metric::Bleu1,
+            MetricArg::Bleu2 => *metric == Metric::Bleu2,
+            MetricArg::Bleu3 => *metric == Metric::Bleu3,
+            MetricArg::Bleu4 => *metric == Metric::Bleu4,
+            MetricArg::Meteor => *metric == Metric::Meteor,
+            MetricArg::RougeL => *metric == Metric::RougeL,
+            MetricArg::Cider => *metric == Metric::Cider,
+            MetricArg::Spice => *metric == Metric::Spice,
+        })
+    };
+    Metric::ALL.into_iter().filter(|metric| args.metrics.is_empty() || named(metric)).collect()
 }
 
 struct Scores {
     ids: Vec<ImageId>,
-    columns: Vec<Column>,
-    /// Why a metric has no score.
-    unavailable: BTreeMap<&'static str, String>,
+    report: CaptionReport,
 }
 
 impl Scores {
-    fn new(args: &CaptionArgs, ids: Vec<ImageId>, entries: &[CaptionEntry]) -> Result<Self, Failure> {
-        let mut scores = Self { ids, columns: Vec::new(), unavailable: BTreeMap::new() };
-        let wanted =
-            |metrics: &[MetricArg]| args.metrics.is_empty() || metrics.iter().any(|m| args.metrics.contains(m));
-        let native: Vec<&str> = [
-            ("bleu_1", &[MetricArg::Bleu, MetricArg::Bleu1][..]),
-            ("bleu_2", &[MetricArg::Bleu, MetricArg::Bleu2]),
-            ("bleu_3", &[MetricArg::Bleu, MetricArg::Bleu3]),
-            ("bleu_4", &[MetricArg::Bleu, MetricArg::Bleu4]),
-            ("rouge_l", &[MetricArg::RougeL]),
-            ("cider", &[MetricArg::Cider]),
-        ]
-        .into_iter()
-        .filter(|(_, args)| wanted(args))
-        .map(|(name, _)| name)
-        .collect();
-        if !native.is_empty() {
-            let found = score_captions(entries).map_err(|error| Failure::new(exit::DATA, error))?;
-            scores.columns.extend(native.into_iter().map(|name| Column {
-                name: name.to_owned(),
-                corpus: found.corpus.get(name).copied(),
-                per_image: found.per_image.iter().map(|image| image.get(name).copied()).collect(),
-            }));
-        }
-        if wanted(&[MetricArg::Meteor]) {
-            scores.add("meteor", meteor(entries));
-        }
-        if wanted(&[MetricArg::Spice]) {
-            scores.add("spice", spice(entries));
-        }
-        Ok(scores)
-    }
-
-    fn add(&mut self, name: &'static str, found: Result<Family, String>) {
-        match found {
-            Ok(family) => {
-                let columns = family.names.into_iter().zip(family.corpus).enumerate();
-                self.columns.extend(columns.map(|(at, (name, corpus))| Column {
-                    name,
-                    corpus,
-                    per_image: family.per_image.iter().map(|image| image[at]).collect(),
-                }));
-            }
-            Err(reason) => {
-                self.unavailable.insert(name, reason);
-                self.columns.push(Column { name: name.to_owned(), corpus: None, per_image: Vec::new() });
-            }
-        }
-    }
-
     /// A score for people: four decimals, a dash where it is undefined.
     fn shown(&self, column: &Column, value: Option<f64>) -> String {
         match value {
             Some(value) => format!("{value:.4}"),
-            None if self.unavailable.contains_key(column.name.as_str()) => "not available".to_owned(),
+            None if self.report.not_available.contains_key(column.name.as_str()) => "not available".to_owned(),
             None => "-".to_owned(),
         }
     }
@@ -239,10 +199,10 @@ impl Scores {
     fn table(&self, per_image: bool) -> String {
         let images = self.ids.len();
         let header = ["Metric".to_owned(), format!("{images} image{}", if images == 1 { "" } else { "s" })];
-        let corpus = self.columns.iter().map(|c| vec![c.name.clone(), self.shown(c, c.corpus)]);
+        let corpus = self.report.columns.iter().map(|c| vec![c.name.clone(), self.shown(c, c.corpus)]);
         let mut text = output::table(&header, &corpus.collect::<Vec<_>>(), 1);
         if per_image {
-            let columns: Vec<&Column> = self.columns.iter().filter(|c| !c.per_image.is_empty()).collect();
+            let columns: Vec<&Column> = self.report.columns.iter().filter(|c| !c.per_image.is_empty()).collect();
             let header: Vec<String> =
                 std::iter::once("Image".to_owned()).chain(columns.iter().map(|c| c.name.clone())).collect();
             let row = |(at, id): (usize, &ImageId)| {
@@ -258,13 +218,13 @@ impl Scores {
     /// One row for the whole set, its id empty, then one for each image; undefined and unavailable cells are empty.
     fn csv(&self, per_image: bool) -> String {
         let header: Vec<&str> =
-            std::iter::once("image_id").chain(self.columns.iter().map(|c| c.name.as_str())).collect();
+            std::iter::once("image_id").chain(self.report.columns.iter().map(|c| c.name.as_str())).collect();
         let cell = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
         let mut rows: Vec<Vec<String>> =
-            vec![std::iter::once(String::new()).chain(self.columns.iter().map(|c| cell(c.corpus))).collect()];
+            vec![std::iter::once(String::new()).chain(self.report.columns.iter().map(|c| cell(c.corpus))).collect()];
         if per_image {
             rows.extend(self.ids.iter().enumerate().map(|(at, id)| {
-                let cells = self.columns.iter().map(|c| cell(c.per_image.get(at).copied().flatten()));
+                let cells = self.report.columns.iter().map(|c| cell(c.per_image.get(at).copied().flatten()));
                 std::iter::once(id.to_string()).chain(cells).collect()
             }));
         }
@@ -272,18 +232,6 @@ impl Scores {
     }
 
     fn json(&self, per_image: bool) -> String {
-        let named = |value: &dyn Fn(&Column) -> Option<f64>| -> Value {
-            self.columns.iter().map(|c| (c.name.clone(), json!(value(c)))).collect::<serde_json::Map<_, _>>().into()
-        };
-        let mut all = json!({
-            "images": self.ids.len(),
-            "scores": named(&|c| c.corpus),
-            "not_available": self.unavailable,
-        });
-        if per_image {
-            let image = |(at, id): (usize, &ImageId)| json!({ "image_id": id, "scores": named(&|c| c.per_image.get(at).copied().flatten()) });
-            all["per_image"] = self.ids.iter().enumerate().map(image).collect();
-        }
-        format!("{all:#}\n")
+        format!("{:#}\n", self.report.json(self.ids.len(), if per_image { &self.ids } else { &[] }))
     }
 }

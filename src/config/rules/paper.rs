@@ -1,7 +1,7 @@
 //! Rules for `[[paper]]` rows: complete, with scores that exist and that this experiment measures.
 
 use super::super::diagnose::{Problem, did_you_mean};
-use super::super::options::{CheckpointChoice, Dataset, ObjectiveKind, PaperRow};
+use super::super::options::{CheckpointChoice, Dataset, Metric, ObjectiveKind, PaperRow};
 use super::super::paper_score::{PaperScore, known};
 use super::super::validate::displayed;
 use super::{Rules, checkpoint_name};
@@ -43,6 +43,7 @@ impl Rules<'_> {
         if expected && tolerated {
             self.tolerances(&path, row, &called);
         }
+        self.computed(&path, row, &called);
         if row.server {
             self.server(&path, row, &called);
         }
@@ -85,6 +86,21 @@ impl Rules<'_> {
                 format!("`{over_first}` needs \"first\" in `evaluate.checkpoints`{called}"),
                 "add \"first\" to `evaluate.checkpoints`",
             );
+        }
+    }
+
+    /// Every reported score must be one that is computed.
+    fn computed(&mut self, path: &str, row: &PaperRow, called: &str) {
+        let captions = &self.settings.metrics.captions;
+        let absent = |name: &str| Metric::ALL.iter().any(|metric| metric.name() == name && !captions.contains(metric));
+        let expected = row.expect.keys().map(|name| ("expect", name));
+        let reported = expected.chain(row.at_least.keys().map(|name| ("at_least", name)));
+        let missing: Vec<_> = reported.filter(|(_, name)| absent(name)).collect();
+        for (table, name) in missing {
+            let key = format!("{path}.{table}.{name}");
+            let keys = [(key.as_str(), "is not computed"), ("metrics.captions", "computed scores")];
+            let message = format!("`paper.{table}` has `{name}`, which is not in `metrics.captions`{called}");
+            self.error(&keys, message, "add it to `metrics.captions`");
         }
     }
 

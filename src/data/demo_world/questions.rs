@@ -181,12 +181,12 @@ fn other_than(index: usize, count: usize, rng: &mut ChaCha8Rng) -> usize {
     (index + 1 + below(rng, count - 1)) % count
 }
 
-/// What ten people say when `answer` is right: 15 % err, four of them at most.
+/// What ten people say when `answer` is right: 5 % err, four of them at most.
 fn ask(answer: &str, answer_type: AnswerType, rng: &mut ChaCha8Rng) -> (Vec<String>, Vec<&'static str>) {
     let mut errors = 0;
     (0..PEOPLE)
         .map(|_| {
-            if errors < 4 && below(rng, 100) < 15 {
+            if errors < 4 && below(rng, 100) < 5 {
                 errors += 1;
                 (mistake(answer, answer_type, rng), if below(rng, 3) == 0 { "no" } else { "maybe" })
             } else {

@@ -1,6 +1,16 @@
 //! The real METEOR: runs `meteor-1.5.jar` with Java, over its line protocol. For cross-checks; [`super::Meteor`] gives the same scores without Java.
 //!
 //! One process per call, bounded in time and memory, and ended with the call.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use vlp::metrics::meteor::{Meteor, jar::Jar};
+//! let images = [("a dog runs", vec!["the dog is running"])];
+//! let official = Jar::new(Path::new("meteor"))?.score(&images)?;
+//! let native = Meteor::open(Path::new("meteor"), Path::new("cache"))?.score(&images);
+//! assert!((official.scores.corpus - native.corpus).abs() < 1e-12);
+//! # Ok::<(), vlp::metrics::meteor::MeteorError>(())
+//! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};

@@ -29,19 +29,25 @@ impl Files {
     /// # Errors
     /// [`MeteorError::Missing`] names all files that are not there.
     pub fn find(folder: &Path) -> Result<Self, MeteorError> {
-        let jar = folder.join(JAR);
-        let below = folder.join("data").join(PARAPHRASES);
-        let paraphrases = if below.is_file() { below } else { folder.join(PARAPHRASES) };
-        let missing: Vec<&str> = [(&jar, JAR), (&paraphrases, PARAPHRASES)]
-            .into_iter()
-            .filter(|(path, _)| !path.is_file())
-            .map(|(_, name)| name)
-            .collect();
+        let missing = Self::missing(folder);
         if missing.is_empty() {
-            return Ok(Self { jar, paraphrases });
+            return Ok(Self { jar: folder.join(JAR), paraphrases: paraphrases(folder) });
         }
-        Err(MeteorError::Missing { folder: folder.to_owned(), files: missing.join(" and ") })
+        let names: Vec<&str> = missing.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
+        Err(MeteorError::Missing { folder: folder.to_owned(), files: names.join(" and ") })
     }
+
+    /// Where in `folder` files are expected that are not there, in the layout of PyPI's `pycocoevalcap`.
+    pub fn missing(folder: &Path) -> Vec<&'static str> {
+        let jar = (!folder.join(JAR).is_file()).then_some(JAR);
+        jar.into_iter().chain((!paraphrases(folder).is_file()).then_some("data/paraphrase-en.gz")).collect()
+    }
+}
+
+/// The paraphrase table below `data/`, else directly in the folder.
+fn paraphrases(folder: &Path) -> PathBuf {
+    let below = folder.join("data").join(PARAPHRASES);
+    if below.is_file() { below } else { folder.join(PARAPHRASES) }
 }
 
 /// The English data inside the jar.

@@ -77,7 +77,10 @@ impl JavaVersion {
 }
 
 /// Asks `java` for its version; the inner error is a runtime that will not do.
-pub(super) fn version(java: &Path) -> Result<Result<JavaVersion, Missing>, SpiceError> {
+///
+/// # Errors
+/// [`SpiceError::Io`] if the program cannot be run for another reason than that it is not there.
+pub fn version(java: &Path) -> Result<Result<JavaVersion, Missing>, SpiceError> {
     let missing = |why: String| Ok(Err(Missing::Java { program: java.to_owned(), why }));
     let work = WorkFolder::new(&std::env::temp_dir())?;
     let end = match process::run(Command::new(java).arg("-version"), LIMIT, &work) {

@@ -6,6 +6,16 @@
 //!
 //! Parsing is slow (COCO's 25,000 test references: a good part of an hour the first time); the tool keeps the parsed
 //! captions in the cache folder.
+//!
+//! ```
+//! use vlp::metrics::spice::{SpiceError, SpiceSettings, check};
+//! match check(&SpiceSettings::new("nowhere", "cache")) {
+//!     Err(SpiceError::NotAvailable(unavailable)) => {
+//!         assert!(unavailable.to_string().contains("\n  file `nowhere/spice-1.0.jar`\n"));
+//!     }
+//!     other => panic!("{other:?}"),
+//! }
+//! ```
 
 mod java;
 mod process;
@@ -18,10 +28,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::ptb_tokenizer::tokenize_lines;
-use super::{CaptionEntry, MetricsError};
+use super::{CaptionEntry, MetricsError, tokenize_captions};
 
-pub use java::{JavaVersion, OLDEST as OLDEST_JAVA};
+pub use java::{JavaVersion, OLDEST as OLDEST_JAVA, version as java_version};
 pub use resources::{Missing, Unavailable};
 
 /// The kinds of tuples that the tool reports; the F of `All` is SPICE.
@@ -177,20 +186,7 @@ pub fn check(settings: &SpiceSettings) -> Result<JavaVersion, SpiceError> {
 /// # Errors
 /// [`SpiceError`].
 pub fn score_captions(images: &[CaptionEntry], settings: &SpiceSettings) -> Result<SpiceScores, SpiceError> {
-    super::check(images.iter().map(|image| (image.id.as_str(), image.references.len())))?;
-    let candidates: Vec<&str> = images.iter().map(|image| image.candidate.as_str()).collect();
-    let references: Vec<&str> = images.iter().flat_map(|image| image.references.iter().map(String::as_str)).collect();
-    let mut candidates = tokenize_lines(&candidates).into_iter();
-    let mut references = tokenize_lines(&references).into_iter();
-    let tokenized: Vec<CaptionEntry> = images
-        .iter()
-        .map(|image| CaptionEntry {
-            id: image.id.clone(),
-            candidate: candidates.next().unwrap_or_default(),
-            references: references.by_ref().take(image.references.len()).collect(),
-        })
-        .collect();
-    score_tokenized(&tokenized, settings)
+    score_tokenized(&tokenize_captions(images), settings)
 }
 
 /// Scores captions that are already tokenised, as `pycocoevalcap` hands them to the tool.

@@ -1,0 +1,110 @@
+//! Options of `[launch]` and `[slurm]`: processes, devices, and who starts them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Who starts the processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Launcher {
+    /// `vlp run` itself, on this machine.
+    #[default]
+    Local,
+    /// Slurm: a batch job per stage.
+    Slurm,
+}
+
+/// Processes and devices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaunchSettings {
+    /// Who starts the processes.
+    pub launcher: Launcher,
+    /// Processes, one per device; gradients are averaged over them.
+    #[schemars(range(min = 1), extend("x-unit" = "processes"))]
+    pub world_size: usize,
+    /// `auto`, `flex` (embedded CPU engine), `tch-cpu` (LibTorch on the CPU).
+    #[schemars(extend("enum" = ["auto", "flex", "tch-cpu"]))]
+    pub device: String,
+    /// Compute threads per process; 0 shares the processors of the machine among its processes.
+    #[schemars(range(max = 1024), extend("x-unit" = "threads"))]
+    pub threads: usize,
+    /// Where the processes meet: the machine of rank 0. The embedded engine serves one machine, 127.0.0.1.
+    pub master_addr: String,
+    /// Port at which they meet; `vlp run` takes any free one for processes on this machine.
+    #[schemars(range(min = 1024))]
+    pub master_port: u16,
+    /// How long a process waits for the others before it gives up.
+    #[schemars(range(min = 1, max = 604800), extend("x-unit" = "seconds"))]
+    pub timeout_s: u64,
+    /// Processes of which none makes progress for so long are stopped and count as failed; 0 waits for ever.
+    #[schemars(range(max = 604800), extend("x-unit" = "seconds"))]
+    pub hang_timeout_s: u64,
+    /// How often a run is started again from its newest checkpoint after a process was killed, hung, or lost the others.
+    #[schemars(range(max = 1000), extend("x-unit" = "restarts"))]
+    pub max_restarts: usize,
+}
+
+impl Default for LaunchSettings {
+    fn default() -> Self {
+        Self {
+            launcher: Launcher::Local,
+            world_size: 1,
+            device: "auto".into(),
+            threads: 0,
+            master_addr: "127.0.0.1".into(),
+            master_port: 29_500,
+            timeout_s: 1800,
+            hang_timeout_s: 900,
+            max_restarts: 2,
+        }
+    }
+}
+
+/// How Slurm runs the processes, with `launch.launcher = "slurm"`. Empty texts and zeros leave it to Slurm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlurmSettings {
+    /// Machines; `launch.world_size` is a multiple of it.
+    #[schemars(range(min = 1), extend("x-unit" = "machines"))]
+    pub nodes: usize,
+    /// GPUs per machine.
+    pub gpus_per_node: usize,
+    /// Time limit of the job, as `--time` takes it, e.g. `08:00:00`.
+    pub time: String,
+    /// Partition.
+    pub partition: String,
+    /// Account.
+    pub account: String,
+    /// Features that the machines must have.
+    pub constraint: String,
+    /// Put the job back into the queue when it was interrupted before its end.
+    pub requeue: bool,
+    /// How long before the time limit the processes are asked to save and end.
+    #[schemars(range(min = 1, max = 65535), extend("x-unit" = "seconds"))]
+    pub signal_s: u64,
+    /// `vlp run` waits for the job; otherwise it submits and ends.
+    pub wait: bool,
+    /// Further options, a line each, e.g. `--mail-type=END`.
+    pub extra: Vec<String>,
+    /// Shell lines before the processes start, e.g. `module load cuda`.
+    pub setup: Vec<String>,
+}
+
+impl Default for SlurmSettings {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            gpus_per_node: 0,
+            time: String::new(),
+            partition: String::new(),
+            account: String::new(),
+            constraint: String::new(),
+            requeue: true,
+            signal_s: 120,
+            wait: true,
+            extra: Vec::new(),
+            setup: Vec::new(),
+        }
+    }
+}
