@@ -246,7 +246,7 @@ impl Rules<'_> {
         }
         let nodes = self.settings.slurm.nodes;
         if launch.launcher == Launcher::Slurm {
-            if launch.world_size % nodes.max(1) != 0 {
+            if !launch.world_size.is_multiple_of(nodes.max(1)) {
                 let keys = [("launch.world_size", "not a multiple of the machines"), ("slurm.nodes", "")];
                 let message =
                     format!("`launch.world_size` is {}, not a multiple of `slurm.nodes` = {nodes}", launch.world_size);

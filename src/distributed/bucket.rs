@@ -18,9 +18,7 @@ pub fn all_reduce_mean_of(
     group: &mut dyn Collective,
     vectors: &mut BTreeMap<String, Vec<f32>>,
 ) -> Result<(), CollectiveError> {
-    in_buckets(group, "the names and sizes of the gradients", vectors, &mut |group, bucket| {
-        group.all_reduce_mean(bucket)
-    })
+    in_buckets(group, "the names and sizes of the gradients", vectors, &|group, bucket| group.all_reduce_mean(bucket))
 }
 
 /// Replaces each vector by that of rank 0.
@@ -31,14 +29,17 @@ pub fn broadcast_all(
     group: &mut dyn Collective,
     vectors: &mut BTreeMap<String, Vec<f32>>,
 ) -> Result<(), CollectiveError> {
-    in_buckets(group, "the names and sizes of the parameters", vectors, &mut |group, bucket| group.broadcast(bucket, 0))
+    in_buckets(group, "the names and sizes of the parameters", vectors, &|group, bucket| group.broadcast(bucket, 0))
 }
+
+/// What is done with one bucket.
+type Exchange<'a> = &'a dyn Fn(&mut dyn Collective, &mut [f32]) -> Result<(), CollectiveError>;
 
 fn in_buckets(
     group: &mut dyn Collective,
     what: &'static str,
     vectors: &mut BTreeMap<String, Vec<f32>>,
-    exchange: &mut dyn FnMut(&mut dyn Collective, &mut [f32]) -> Result<(), CollectiveError>,
+    exchange: Exchange,
 ) -> Result<(), CollectiveError> {
     if group.world_size() == 1 {
         return Ok(());
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn buckets_are_filled_in_order() {
         assert_eq!(layout(&[4, 4, 4, 20, 1, 1], 8), [0..2, 2..3, 3..4, 4..6]);
-        assert_eq!(layout(&[0, 0], 8), [0..2]);
+        assert_eq!(layout(&[0, 0, 9], 8), [0..2, 2..3]);
         assert!(layout(&[], 8).is_empty());
     }
 

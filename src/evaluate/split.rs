@@ -155,7 +155,12 @@ impl Evaluation<'_> {
         let bytes = std::fs::read(predictions).map_err(crate::track::TrackError::io("read", predictions))?;
         let answers: Vec<super::AnswerPrediction> = serde_json::from_slice(&bytes)
             .map_err(|e| crate::track::TrackError::io("read", predictions)(std::io::Error::other(e)))?;
-        let phases = vqa_imdb::phases(&self.settings.data)?;
+        let mut phases = vqa_imdb::phases(&self.settings.data)?;
+        if self.settings.data.max_images > 0 {
+            // Not every question was asked: what is written is for looking at.
+            phases.clear();
+            tracing::warn!("`data.max_images` leaves questions out: the evaluation server does not take these submissions");
+        }
         for file in write_submissions(data, split, &phases, &answers, folder)? {
             tracing::info!(file = %file.display(), "submission written");
         }

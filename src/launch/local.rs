@@ -216,12 +216,12 @@ impl Attempt<'_> {
         let consequence = match status.signal() {
             Some(libc::SIGTERM) => self.stopping,
             Some(libc::SIGKILL) => self.killed,
-            _ => false,
+            _ => asked && self.interrupted,
         };
         if status.code() == Some(RESUMABLE) || (asked && status.signal().is_some()) {
             // Told to end because another failed, a process ends as one that is interrupted.
             self.interrupted |= !self.stopping;
-        } else if !status.success() && !consequence && !(asked && self.interrupted) {
+        } else if !status.success() && !consequence {
             let ending = match status.code() {
                 Some(code) => Ending::Code(code),
                 None => Ending::Signal(status.signal().unwrap_or_default()),
