@@ -338,6 +338,65 @@ fn unreadable_runs_are_passed_over_with_a_note() {
 }
 
 #[test]
+fn several_targets_share_what_they_start_from() {
+    let world = World::new();
+    world.file("toy/flickr.toml", "flickr_ce", "cc_pretrain", "epochs = 2");
+    let load = |name: &str| world.load(name);
+    let targets = vec![load("toy/flickr.toml"), load("toy/coco.toml"), load("toy/coco.toml")];
+    let stages = lineage::resolve_all(targets, &Overrides::default()).unwrap();
+    let names: Vec<&str> = stages.iter().map(|e| e.settings.experiment.name.as_str()).collect();
+    assert_eq!(names, ["cc_pretrain", "flickr_ce", "coco_ce"]);
+
+    let mut upstream = load("toy/cc.toml");
+    upstream.settings.train.epochs = 9;
+    let stages = lineage::resolve_all(vec![load("toy/coco.toml"), upstream], &Overrides::default()).unwrap();
+    assert_eq!(stages[0].settings.train.epochs, 9, "a target is taken as it was loaded");
+
+    world.file("other/coco.toml", "coco_ce", "", "epochs = 2");
+    let both = vec![load("toy/coco.toml"), load("other/coco.toml")];
+    let message = world.clean(lineage::resolve_all(both, &Overrides::default()).unwrap_err());
+    insta::assert_snapshot!(message, @r##"
+    [dir]/experiments/toy/coco.toml and [dir]/experiments/other/coco.toml are both named `coco_ce`, and their runs would go to one folder
+      help: rename one of them, or run them one after the other
+    "##);
+}
+
+#[test]
+fn a_checkpoint_of_another_program_or_other_data_are_used_only_when_asked_for() {
+    let world = World::new();
+    let chain = world.chain();
+    let drift = Request { allow_drift: true, ..Request::default() };
+    let mut lock = stage::decide_all(&chain, &Request::default()).unwrap()[0].lock.clone();
+    (lock.code.commit, lock.code.diff, lock.code.source) = ("1".into(), "clean".into(), "2".into());
+    let up = world.run(&lock, 4, State::Finished);
+    let message = world.clean(stage::decide_all(&chain, &Request::default()).unwrap_err());
+    let lines: Vec<&str> = message.lines().collect();
+    let first = "`coco_ce` would start from a run of `cc_pretrain` that another state of the program trained: ";
+    assert_eq!(lines[0], format!("{first}[dir]/runs/cc_pretrain/{}", up.id()));
+    assert!(
+        lines[1].starts_with("    recorded by vlp ") && lines[1].contains("(commit 1, changes clean)"),
+        "{message}"
+    );
+    assert_eq!(
+        lines[2],
+        "  help: `--allow-drift` starts from it; `vlp run [dir]/experiments/toy/cc.toml --fresh` trains it again"
+    );
+    let allowed = stage::decide_all(&chain, &drift).unwrap();
+    assert_eq!((&allowed[0].decision, &allowed[1].decision), (&Decision::Reuse(up.clone()), &Decision::Start));
+
+    let mut moved = chain[0].clone();
+    moved.facts.data_fingerprint = "data-2".into();
+    assert_eq!(stage::decide(&moved, None, &Request::default()).unwrap().decision, Decision::Start);
+    let reused = stage::decide(&moved, None, &drift).unwrap();
+    assert_eq!(
+        (reused.decision, reused.reason.as_str()),
+        (Decision::Reuse(up), "finished with the same settings and other data")
+    );
+    moved.experiment.settings.train.epochs = 5;
+    assert_eq!(stage::decide(&moved, None, &drift).unwrap().decision, Decision::Start, "settings never drift");
+}
+
+#[test]
 fn a_checkpoint_path_must_exist() {
     let world = World::new();
     world.file("toy/from_file.toml", "from_file", "weights/model.safetensors", "epochs = 1");

@@ -159,7 +159,9 @@ impl Evaluation<'_> {
         if self.settings.data.max_images > 0 {
             // Not every question was asked: what is written is for looking at.
             phases.clear();
-            tracing::warn!("`data.max_images` leaves questions out: the evaluation server does not take these submissions");
+            tracing::warn!(
+                "`data.max_images` leaves questions out: the evaluation server does not take these submissions"
+            );
         }
         for file in write_submissions(data, split, &phases, &answers, folder)? {
             tracing::info!(file = %file.display(), "submission written");
