@@ -78,8 +78,8 @@ build() {
 quickstart() {
     say "making the demo world in demo/"
     target/release/vlp data demo --out demo >&2
-    say "training on it: vlp run experiments/quickstart/coco_ce.toml"
-    DATA_ROOT=demo target/release/vlp run experiments/quickstart/coco_ce.toml
+    say "training on it: vlp run experiments/quickstart/*.toml"
+    DATA_ROOT=demo target/release/vlp run experiments/quickstart/*.toml
 }
 
 run_tests() {

@@ -1,9 +1,40 @@
-//! Compiles `src/distributed/c10d.cpp` against LibTorch, for the feature `tch`; nothing otherwise.
+//! Names the source that is compiled (`VLP_SOURCE`, which run locks record), and compiles `src/distributed/c10d.cpp`
+//! against LibTorch for the feature `tch`.
+
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-env=VLP_SOURCE={:032x}", source_hash());
     #[cfg(feature = "tch")]
     c10d::compile();
+}
+
+/// FNV-1a, 128 bits, over the names and contents of all files that decide what the program does.
+fn source_hash() -> u128 {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<PathBuf> = ["Cargo.toml", "Cargo.lock"].map(PathBuf::from).into();
+    let mut folders = vec![PathBuf::from("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(root.join(&folder)).into_iter().flatten().flatten() {
+            let path = folder.join(entry.file_name());
+            if root.join(&path).is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    for path in ["src", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    files.sort();
+    let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58du128;
+    for file in files {
+        let content = std::fs::read(root.join(&file)).unwrap_or_default();
+        let length = (content.len() as u64).to_le_bytes();
+        let name = file.as_os_str().as_encoded_bytes();
+        for byte in name.iter().chain(&length).chain(&content) {
+            hash = (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        }
+    }
+    hash
 }
 
 #[cfg(feature = "tch")]

@@ -17,6 +17,8 @@ fn folder() -> Folder {
 
 /// A runner at work on its second step or later, and its folder.
 fn at_work(folder: &Folder, args: &[&str]) -> (Child, PathBuf) {
+    // Whoever asked for the runner waits for it.
+    #[allow(clippy::zombie_processes)]
     let child = folder.command(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {

@@ -146,7 +146,7 @@ fn corpus_document_frequencies_do_not_depend_on_the_batch() {
     assert_eq!(frequencies.documents(), 5);
     objective.corpus = Some(frequencies);
     let take = |count: usize| {
-        let part = |t: &Tensor<3>| t.clone().slice([0..count]);
+        let part = |t: &Tensor<3>| t.clone().narrow(0, 0, count);
         let found =
             objective.loss(&world.model, part(&world.features), part(&world.positions), &captions()[..count], SEED);
         found.rewards

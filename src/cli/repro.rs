@@ -51,8 +51,11 @@ fn drift(lock: &Lock) -> Result<Vec<(&'static str, String)>, Failure> {
             found.push((key, format!("{now} (the record has {recorded})")));
         }
     };
-    let code = |version: &str, code: &Code| format!("vlp {version}, commit {}, changes {}", code.commit, code.diff);
-    differs("code", code(env!("CARGO_PKG_VERSION"), &Code::find()), &code(&lock.version, &lock.code));
+    let (version, code) = (env!("CARGO_PKG_VERSION"), Code::find());
+    if (version, &code.source) != (lock.version.as_str(), &lock.code.source) {
+        let text = |version: &str, code: &Code| format!("vlp {version}, commit {}, changes {}", code.commit, code.diff);
+        differs("code", text(version, &code), &text(&lock.version, &lock.code));
+    }
     let data = facts(&lock.settings).map_err(|error| Failure::new(exit::DATA, error))?.data_fingerprint;
     differs("data", data, &lock.data_fingerprint);
     differs("device", device::resolve(&lock.settings.launch.device).to_owned(), &lock.device);

@@ -80,8 +80,8 @@ pub struct Code {
     pub commit: String,
     /// SHA-256 of the uncommitted changes, `clean` without any, or `unknown`.
     pub diff: String,
-    /// SHA-256 over the program's own files (`src`, the manifest, the lock file of the dependencies), or `unknown`; the same
-    /// for two commits that differ in texts or results only.
+    /// Hash of the files that the program was compiled from (`src`, the manifest, the lock file of the dependencies); the same for
+    /// two commits that differ in texts or results only.
     #[serde(default = "unknown")]
     pub source: String,
 }
@@ -217,7 +217,7 @@ impl Code {
     }
 
     fn unknown() -> Self {
-        Self { commit: unknown(), diff: unknown(), source: unknown() }
+        Self { commit: unknown(), diff: unknown(), source: compiled() }
     }
 
     fn in_repository(place: &Path) -> Option<Self> {
@@ -233,8 +233,7 @@ impl Code {
             Some(diff) => hex(&Sha256::digest(&diff)),
             None => unknown(),
         };
-        let source = source_hash(&root).unwrap_or_else(unknown);
-        Some(Self { commit, diff, source })
+        Some(Self { commit, diff, source: compiled() })
     }
 }
 
@@ -242,17 +241,9 @@ fn unknown() -> String {
     UNKNOWN.into()
 }
 
-/// SHA-256 over names and contents of the program's files that git knows.
-fn source_hash(root: &Path) -> Option<String> {
-    let names = git(root, &["ls-files", "-z", "--", "src", "Cargo.toml", "Cargo.lock"])?;
-    let mut hasher = Sha256::new();
-    for name in std::str::from_utf8(&names).ok()?.split('\0').filter(|name| !name.is_empty()) {
-        hasher.update(name.as_bytes());
-        hasher.update([0]);
-        // A file that git knows and that was removed counts as an empty one.
-        hasher.update(Sha256::digest(std::fs::read(root.join(name)).unwrap_or_default()));
-    }
-    Some(hex(&hasher.finalize()))
+/// What this program was compiled from (`build.rs`).
+fn compiled() -> String {
+    env!("VLP_SOURCE").into()
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Option<Vec<u8>> {
