@@ -176,9 +176,9 @@ fn a_dead_peer_is_an_error_on_all_others_that_names_it() {
         }
         group.all_reduce_mean(&mut values(0, 1_000_000)).unwrap_err().to_string()
     });
-    for rank in 0..2 {
+    for (rank, message) in messages.iter().enumerate().take(2) {
         assert_eq!(
-            messages[rank],
+            *message,
             format!(
                 "rank {rank} lost its group during all-reduce: rank 2: it ended, and its connection with it\n  help: see \
                  the log of the rank that failed first; `launch.timeout_s` is how long ranks wait for each other"

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, Failure, exit};
-use super::model::{ModelArgs, Opened, data_failure, evaluate_failure};
+use super::model::{ModelArgs, Opened, data_failure, evaluate_failure, listed, nothing_to_select_by};
 use super::run::{print, track_failure};
 use super::score::output;
-use crate::config::{CheckpointChoice, VqaEvaluator};
+use crate::config::{CheckpointChoice, Dataset, VqaEvaluator};
 use crate::evaluate::SplitData;
 use crate::results::paper;
-use crate::track::{Entry, Journal, RunDir, RunRecord, Scores, selection_metric};
+use crate::track::{Condition, Entry, Journal, RunDir, RunRecord, Scores, selection_metric};
 
 /// Score checkpoints of a run, or a weights file, on splits.
 #[derive(Debug, clap::Args)]
@@ -35,10 +35,10 @@ pub struct Args {
 /// Value of `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// A table, in points.
+    /// A table, in points; of VQA accuracy, what belongs to `metrics.vqa`, and of the rest the overall figures.
     #[default]
     Table,
-    /// JSON in full precision, unit fractions.
+    /// JSON in full precision, unit fractions; every score.
     Json,
 }
 
@@ -48,6 +48,13 @@ struct Line {
     split: String,
     scores: BTreeMap<String, f64>,
     note: String,
+}
+
+impl Line {
+    fn new(checkpoint: String, split: &str, scores: BTreeMap<String, f64>) -> Self {
+        let note = if scores.is_empty() { "answers are not published".to_owned() } else { String::new() };
+        Self { checkpoint, split: split.to_owned(), scores, note }
+    }
 }
 
 /// Runs the command.
@@ -65,7 +72,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
             let splits = splits(&opened, args);
             let mut lines = Vec::new();
             for split in splits {
-                lines.push(score(&opened, &weights, &split, opened.settings.evaluate.beam_size)?);
+                lines.push(score(&opened, &weights, &split)?);
             }
             lines
         }
@@ -98,21 +105,18 @@ fn of_epochs(opened: &Opened, run: &RunDir, epochs: &str, args: &Args, own: bool
     let mut lines = Vec::new();
     for split in &splits {
         let data = opened.evaluation().load(split).map_err(data_failure)?;
+        if args.splits.is_empty() && !data.is_published() {
+            return Err(nothing_to_select_by(split));
+        }
         for epoch in &wanted {
             let file = run.predictions().join(format!("epoch-{epoch:04}.{split}.json"));
             let target = if recorded { Some(file) } else { None };
             let weights = run.model_file(*epoch);
             let scores = predict(opened, &weights, &data, beams, target.as_deref())?;
             if recorded {
-                let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
-                for (metric, value) in &scores {
-                    let entry = Entry::metric(format!("{split}/{metric}"), *value, 0, *epoch as u64);
-                    journal.append(&entry).map_err(track_failure)?;
-                }
-                journal.sync().map_err(track_failure)?;
+                record_in_journal(run, split, *epoch, &scores)?;
             }
-            let (checkpoint, split) = (format!("epoch {epoch}"), split.clone());
-            lines.push(Line { checkpoint, split, scores, note: String::new() });
+            lines.push(Line::new(format!("epoch {epoch}"), split, scores));
         }
     }
     if recorded && epochs == "all" {
@@ -130,27 +134,60 @@ fn best_on_evaluation_splits(opened: &Opened, run: &RunDir, lines: &mut [Line]) 
     for line in lines.iter_mut().filter(|line| line.checkpoint == format!("epoch {best}")) {
         line.note = format!("best {metric}");
     }
+    let epochs = opened.settings.train.epochs;
+    if record.condition == Condition::Running || record.last_epoch.is_none_or(|last| last < epochs) {
+        // Scores of today's best would stand in the way of those of the best in the end.
+        eprintln!("note  the run is not finished: it scores the evaluation splits itself, when it is");
+        return Ok(Vec::new());
+    }
+    let evaluation = opened.evaluation();
     let mut scores = Scores::load(&run.scores_file()).map_err(track_failure)?;
     let mut more = Vec::new();
     for split in &opened.settings.evaluate.splits {
-        let beams = opened.settings.evaluate.beam_size;
-        let data = opened.evaluation().load(split).map_err(data_failure)?;
-        let file = run.predictions().join(format!("epoch-{best:04}.{split}.beam-{beams}.json"));
+        let file = evaluation.predictions_file(run, best, split);
         let known = scores.get(CheckpointChoice::Best, split).cloned().filter(|_| file.exists());
         let found = match known {
             Some(found) => found,
-            None => predict(opened, &run.model_file(best), &data, beams, Some(&file))?,
+            None => {
+                let data = evaluation.load(split).map_err(data_failure)?;
+                let model = opened.load(&run.model_file(best))?;
+                let found = evaluation.score_checkpoint(&model, run, best, split, &data).map_err(evaluate_failure)?;
+                for reason in found.not_available.values() {
+                    tracing::warn!("{reason}");
+                }
+                record_in_journal(run, &format!("{split}/best"), best, &found.scores)?;
+                scores.insert(CheckpointChoice::Best, split, found.scores.clone());
+                scores.save(&run.scores_file()).map_err(track_failure)?;
+                found.scores
+            }
         };
-        scores.insert(CheckpointChoice::Best, split, found.clone());
-        let checkpoint = format!("epoch {best}");
-        more.push(Line { checkpoint, split: split.clone(), scores: found, note: format!("beam {beams}") });
+        let mut line = Line::new(format!("epoch {best}"), split, found);
+        if line.note.is_empty() && opened.settings.data.dataset != Dataset::Vqa2 {
+            line.note = format!("beam {}", opened.settings.evaluate.beam_size);
+        } else if line.scores.is_empty() {
+            line.note = format!("submission ready: {}", run.submissions().display());
+        }
+        more.push(line);
     }
-    scores.save(&run.scores_file()).map_err(track_failure)?;
     Ok(more)
 }
 
+/// Appends scores as `<name>/<metric>`.
+fn record_in_journal(run: &RunDir, name: &str, epoch: usize, scores: &BTreeMap<String, f64>) -> Result<(), Failure> {
+    let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
+    for (metric, value) in scores {
+        let entry = Entry::metric(format!("{name}/{metric}"), *value, 0, epoch as u64);
+        journal.append(&entry).map_err(track_failure)?;
+    }
+    journal.sync().map_err(track_failure)
+}
+
 fn wanted(epochs: &str, present: &[usize], run: &RunDir) -> Result<Vec<usize>, Failure> {
-    let listed = || present.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    if present.is_empty() {
+        let help = "let it train at least one epoch";
+        let report = format!("run `{}` has no checkpoint\n  help: {help}", run.path().display());
+        return Err(Failure::new(exit::CONFIG, report));
+    }
     if epochs == "all" {
         return Ok(present.to_vec());
     }
@@ -159,9 +196,9 @@ fn wanted(epochs: &str, present: &[usize], run: &RunDir) -> Result<Vec<usize>, F
         match word.parse::<usize>() {
             Ok(epoch) if present.contains(&epoch) => wanted.insert(epoch),
             Ok(epoch) => {
-                let help = "`train.keep_checkpoints` says how many are kept";
-                let found =
-                    format!("run `{}` has no checkpoint of epoch {epoch}; it has {}", run.path().display(), listed());
+                let help = "name one of these; `train.keep_checkpoints` says how many a run keeps";
+                let (path, kept) = (run.path().display(), listed(present));
+                let found = format!("run `{path}` has no checkpoint of epoch {epoch}; it has those of epochs {kept}");
                 return Err(Failure::new(exit::CONFIG, format!("{found}\n  help: {help}")));
             }
             Err(_) => {
@@ -173,11 +210,20 @@ fn wanted(epochs: &str, present: &[usize], run: &RunDir) -> Result<Vec<usize>, F
     Ok(wanted.into_iter().collect())
 }
 
-fn score(opened: &Opened, weights: &Path, split: &str, beams: usize) -> Result<Line, Failure> {
+fn score(opened: &Opened, weights: &Path, split: &str) -> Result<Line, Failure> {
     let data = opened.evaluation().load(split).map_err(data_failure)?;
-    let scores = predict(opened, weights, &data, beams, None)?;
-    let note = if scores.is_empty() { "answers are not published".to_owned() } else { String::new() };
-    Ok(Line { checkpoint: weights.display().to_string(), split: split.to_owned(), scores, note })
+    let scores = predict(opened, weights, &data, opened.settings.evaluate.beam_size, None)?;
+    let checkpoint = match (&opened.run, opened.weights.is_none()) {
+        // `…/checkpoints/epoch-0007/model.safetensors`
+        (Some(_), true) => epoch_of(weights).map(|epoch| format!("epoch {epoch}")),
+        _ => None,
+    };
+    Ok(Line::new(checkpoint.unwrap_or_else(|| weights.display().to_string()), split, scores))
+}
+
+/// The epoch of a weights file in a run's folder of checkpoints.
+fn epoch_of(weights: &Path) -> Option<usize> {
+    weights.parent()?.file_name()?.to_str()?.strip_prefix("epoch-")?.parse().ok()
 }
 
 /// Scores of a weights file; the predictions are kept where `file` says so.
@@ -207,9 +253,21 @@ fn predict(
     Ok(found.scores)
 }
 
+/// VQA has five scores of four kinds each. The table has those by the evaluator in use, and the overall accuracy by the other one
+/// and of always giving the commonest answer.
+fn has_column(metric: &str, evaluator: VqaEvaluator) -> bool {
+    let other = match evaluator {
+        VqaEvaluator::Official => "legacy",
+        VqaEvaluator::Legacy => "official",
+    };
+    let is_vqa = ["_official", "_legacy"].iter().any(|end| metric.ends_with(end)) || metric.starts_with("majority_");
+    !is_vqa || metric == format!("overall_{other}") || metric == "majority_overall"
+}
+
 fn table(lines: &[Line], evaluator: VqaEvaluator) -> String {
-    let mut metrics: Vec<&String> =
-        lines.iter().flat_map(|l| l.scores.keys()).collect::<BTreeSet<_>>().into_iter().collect();
+    let metrics =
+        lines.iter().flat_map(|l| l.scores.keys()).filter(|m| has_column(m, evaluator)).collect::<BTreeSet<_>>();
+    let mut metrics: Vec<&String> = metrics.into_iter().collect();
     metrics.sort_by_key(|metric| paper::order(metric));
     let header = ["Checkpoint", "Split"].map(str::to_owned).into_iter();
     let header: Vec<String> =

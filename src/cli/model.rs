@@ -11,7 +11,7 @@ use super::context::{Context, Failure, LayerArgs, config_failure, exit};
 use super::facts::data_sizes;
 use super::places::scorers;
 use super::run::track_failure;
-use crate::config::{self, Dataset, Settings};
+use crate::config::{self, Dataset, OutputSettings, Settings};
 use crate::data::DataError;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
@@ -25,7 +25,8 @@ use crate::track::{Lock, RunDir, RunRecord};
 /// Which model, and over which data.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ModelArgs {
-    /// A run folder (its best checkpoint), a checkpoint folder, or a weights file (safetensors, PyTorch).
+    /// A run folder or an experiment's name (its newest run that has a checkpoint; the best one), a checkpoint folder, or a weights file
+    /// (safetensors, PyTorch).
     #[arg(value_name = "RUN|CHECKPOINT")]
     pub model: PathBuf,
     /// Experiment file with the data and the sizes of the model; that of the run when not given.
@@ -57,9 +58,10 @@ pub struct Opened {
 impl Opened {
     /// Finds the run, reads the settings, opens the data.
     pub fn new(args: &ModelArgs, context: &Context) -> Result<Self, Failure> {
-        let run = args.model.ancestors().find_map(|folder| RunDir::open(folder).ok());
-        let whole = run.as_ref().is_some_and(|run| run.path() == args.model);
-        let weights = if whole { None } else { Some(weights_file(&args.model)?) };
+        let run = if args.model.exists() { None } else { named_run(&args.model)? };
+        let whole = run.is_some() || RunDir::open(&args.model).is_ok();
+        let run = run.or_else(|| args.model.ancestors().find_map(|folder| RunDir::open(folder).ok()));
+        let weights = if whole { None } else { Some(weights_file(&args.model, run.as_ref())?) };
         let settings = settings(args, run.as_ref(), context)?;
         let device = device::open(&settings.launch.device).map_err(|e| Failure::new(exit::CONFIG, e))?;
         let tokenizer = Tokenizer::from_file(&settings.data.vocabulary, settings.data.cased).map_err(data_failure)?;
@@ -86,7 +88,7 @@ impl Opened {
                 })?;
                 Ok(run.model_file(epoch))
             }
-            (None, None) => Err(no_model(&PathBuf::new())),
+            (None, None) => Err(no_model(Path::new(""), None)),
         }
     }
 
@@ -114,14 +116,39 @@ impl Opened {
     }
 }
 
-fn weights_file(path: &Path) -> Result<PathBuf, Failure> {
-    let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() };
-    if file.is_file() { Ok(file) } else { Err(no_model(path)) }
+/// Of an experiment below `runs` the newest run with a checkpoint; or `<experiment>/<run id>`.
+fn named_run(name: &Path) -> Result<Option<RunDir>, Failure> {
+    let runs = PathBuf::from(OutputSettings::default().runs);
+    match RunDir::open(&runs.join(name)) {
+        Ok(run) => Ok(Some(run)),
+        Err(_) => {
+            let mut found = RunDir::find(&runs, &name.to_string_lossy()).map_err(track_failure)?;
+            let usable = |run: &RunDir| run.checkpoint_epochs().is_ok_and(|epochs| !epochs.is_empty());
+            let best = found.iter().rposition(usable).or(found.len().checked_sub(1));
+            Ok(best.map(|index| found.swap_remove(index)))
+        }
+    }
 }
 
-fn no_model(path: &Path) -> Failure {
-    let help = "name a run folder (`vlp status` lists them), a checkpoint folder in it, or a weights file";
-    Failure::new(exit::CONFIG, format!("no model at `{}`\n  help: {help}", path.display()))
+fn weights_file(path: &Path, run: Option<&RunDir>) -> Result<PathBuf, Failure> {
+    let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() };
+    if file.is_file() { Ok(file) } else { Err(no_model(path, run)) }
+}
+
+fn no_model(path: &Path, run: Option<&RunDir>) -> Failure {
+    let kept = run.and_then(|run| run.checkpoint_epochs().ok()).map(|epochs| match epochs.as_slice() {
+        [] => "; the run has no checkpoint yet".to_owned(),
+        epochs => format!("; the run has those of epochs {}", listed(epochs)),
+    });
+    let help =
+        "name a run folder or an experiment (`vlp status` lists them), a checkpoint folder of a run, or a weights file";
+    let report = format!("no model at `{}`{}\n  help: {help}", path.display(), kept.unwrap_or_default());
+    Failure::new(exit::CONFIG, report)
+}
+
+/// `1, 2, 3`.
+pub fn listed(epochs: &[usize]) -> String {
+    epochs.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The settings of `--experiment` with its layers, else those of the run's lock; `--device` counts for both.
@@ -148,6 +175,14 @@ fn settings(args: &ModelArgs, run: Option<&RunDir>, context: &Context) -> Result
         settings.launch.device.clone_from(device);
     }
     Ok(settings)
+}
+
+/// The selection split has questions without answers.
+pub fn nothing_to_select_by(split: &str) -> Failure {
+    let help = "`select.split` must name a split with answers, or be \"\": then the last checkpoint counts";
+    let report =
+        format!("the answers to the questions of split `{split}` are not published: nothing to select a checkpoint by");
+    Failure::new(exit::CONFIG, format!("{report}\n  help: {help}"))
 }
 
 /// Data on disk is missing or wrong.

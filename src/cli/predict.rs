@@ -1,6 +1,6 @@
 //! `vlp caption` and `vlp answer`: a trained model on images of a data root, one by one or as JSON lines.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -140,32 +140,52 @@ fn batch(key: &str, questions: bool, write: impl Fn(Vec<Line>) -> Result<Vec<Str
         }
         out.flush().map_err(|e| output_failure(&e))
     };
+    if std::io::stdin().is_terminal() {
+        eprintln!("note  reading JSON lines from the terminal, {}; Ctrl-D ends", form(questions));
+    }
+    let mut problem = None;
     for (index, text) in std::io::stdin().lock().lines().enumerate() {
-        let text = text.map_err(|e| input_failure(index + 1, &e.to_string(), questions))?;
-        if text.trim().is_empty() {
-            continue;
+        match parse(text, questions) {
+            Ok(None) => continue,
+            Ok(Some(line)) => waiting.push(line),
+            Err(found) => {
+                problem = Some(input_failure(index + 1, &found, questions));
+                break;
+            }
         }
-        let line: Line =
-            serde_json::from_str(&text).map_err(|e| input_failure(index + 1, &e.to_string(), questions))?;
-        if questions && line.question.is_none() {
-            return Err(input_failure(index + 1, "no `question`", questions));
-        }
-        waiting.push(line);
         if waiting.len() == LINES {
             flush(&mut waiting)?;
         }
     }
+    // What came before a bad line is done all the same.
     flush(&mut waiting)?;
-    Ok(exit::OK)
+    problem.map_or(Ok(exit::OK), Err)
+}
+
+/// One line of stdin; none for a blank one.
+fn parse(text: std::io::Result<String>, questions: bool) -> Result<Option<Line>, String> {
+    let text = text.map_err(|e| e.to_string())?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let line: Line =
+        serde_json::from_str(&text).map_err(|e| e.to_string().replace(" at line 1 column ", " at column "))?;
+    if questions && line.question.is_none() {
+        return Err("missing field `question`".to_owned());
+    }
+    Ok(Some(line))
 }
 
 fn input_failure(line: usize, problem: &str, questions: bool) -> Failure {
-    let form = if questions {
-        "{\"image\": \"COCO_val2014_000000000042\", \"question\": \"…\"}"
-    } else {
-        "{\"image\": \"COCO_val2014_000000000042\"}"
-    };
-    Failure::new(exit::DATA, format!("line {line} of stdin: {problem}\n  help: each line must be {form}"))
+    Failure::new(exit::DATA, format!("line {line} of stdin: {problem}\n  help: each line must be {}", form(questions)))
+}
+
+/// What a line looks like.
+fn form(questions: bool) -> &'static str {
+    match questions {
+        true => "{\"image\": \"COCO_val2014_000000000042\", \"question\": \"…\"}",
+        false => "{\"image\": \"COCO_val2014_000000000042\"}",
+    }
 }
 
 fn output_failure(error: &std::io::Error) -> Failure {

@@ -234,6 +234,9 @@ impl World<'_> {
             scorers(&settings.metrics).check_meteor().map_err(|reason| Failure::new(exit::DATA, reason))?;
         }
         let validation = if split.is_empty() { None } else { Some(self.evaluation.load(split).map_err(data_failure)?) };
+        if validation.as_ref().is_some_and(|data| !data.is_published()) {
+            return Err(super::model::nothing_to_select_by(split));
+        }
         let training = Training {
             settings,
             run: self.run,
@@ -271,21 +274,7 @@ impl World<'_> {
         let file = self.run.model_file(epoch);
         let (model, _) =
             weights::load(self.new_model(), &file, LoadOptions::default()).map_err(|e| Failure::new(exit::TRAIN, e))?;
-        let beams = self.settings.evaluate.beam_size;
-        let name = match data {
-            SplitData::Captions(_) => format!("epoch-{epoch:04}.{split}.beam-{beams}.json"),
-            SplitData::Questions(..) => format!("epoch-{epoch:04}.{split}.answers.json"),
-        };
-        let predictions = self.run.predictions().join(name);
-        let metrics = &self.settings.metrics.captions;
-        let found =
-            self.evaluation.score(&model.valid(), data, beams, &predictions, metrics).map_err(evaluate_failure)?;
-        found.save_per_image(&predictions).map_err(evaluate_failure)?;
-        if let (true, SplitData::Questions(data, _)) = (found.scores.is_empty(), data) {
-            let folder = self.run.submissions();
-            self.evaluation.submit(split, data, &predictions, &folder).map_err(evaluate_failure)?;
-        }
-        Ok(found)
+        self.evaluation.score_checkpoint(&model.valid(), self.run, epoch, split, data).map_err(evaluate_failure)
     }
 
     /// Scores the checkpoints and splits that `[evaluate]` asks for and that have no scores yet.

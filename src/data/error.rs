@@ -159,9 +159,9 @@ pub enum DataError {
 
     /// A split without a question file.
     #[error(
-        "`data.imdb` names no question file of split `{split}`; it has {}\n\
+        "`data.imdb` names no question file of split `{split}`; it {}\n\
          \x20 help: add it, e.g. imdb = {{ {split} = \"…/imdb_{split}.npy\" }}, or correct `data.train_splits`, `select.split` or `evaluate.splits`",
-        quoted(known)
+        if known.is_empty() { "names none".to_owned() } else { format!("has {}", quoted(known)) }
     )]
     NoImdb {
         /// Asked for.

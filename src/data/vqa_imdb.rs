@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::config::DataSettings;
 use crate::formats::numpy::read_objects;
 use crate::formats::pickle::{Entries, Value};
-use crate::metrics::vqa::soft_targets::{AnswerVocabulary, soft_target};
+use crate::metrics::vqa::soft_targets::{AnswerVocabulary, UNKNOWN, soft_target};
 use crate::metrics::vqa::{HumanAnswer, VqaEntry};
 
 use super::error::{DataError, read_file};
@@ -119,10 +119,16 @@ pub fn answer_vocabulary(settings: &DataSettings) -> Result<AnswerVocabulary, Da
         path: path.clone(),
         problem: format!("byte {} is not UTF-8 text", e.utf8_error().valid_up_to()),
     })?;
-    AnswerVocabulary::new(text.lines()).map_err(|e| {
-        let problem = e.to_string().lines().next().unwrap_or_default().to_owned();
-        DataError::Answers { path, problem }
-    })
+    let vocabulary = AnswerVocabulary::new(text.lines())
+        .map_err(|_| DataError::Answers { path: path.clone(), problem: format!("no line is `{UNKNOWN}`") })?;
+    // The prediction passes over class 0, whatever it is called.
+    match vocabulary.unknown() {
+        0 => Ok(vocabulary),
+        class => {
+            let problem = format!("`{UNKNOWN}` stands on line {}, expected on line 1", class + 1);
+            Err(DataError::Answers { path, problem })
+        }
+    }
 }
 
 /// Images with their questions, in order.
@@ -162,11 +168,15 @@ fn read_split(
     }
     let file = read_objects(path)?;
     let items = file.root().items();
+    if items.as_ref().is_none_or(|items| items.iter().nth(1).is_none()) {
+        let entry = Entry { path, index: 1, fields: None, kind: "missing" };
+        return Err(entry.unfit("", "missing".to_owned(), "the first question"));
+    }
     let (mut slots, mut ids): (HashMap<String, Option<usize>>, HashSet<u64>) = Default::default();
     let (mut example, start) = (String::new(), found.len());
     // Element 0 is a header.
     for (index, value) in items.iter().flat_map(|items| items.iter()).enumerate().skip(1) {
-        let entry = Entry { path, index, fields: value.dict() };
+        let entry = Entry { path, index, fields: value.dict(), kind: value.kind() };
         let image = entry.text("image_name")?;
         let slot = match slots.get(image) {
             Some(slot) => *slot,
@@ -223,6 +233,8 @@ struct Entry<'a> {
     path: &'a Path,
     index: usize,
     fields: Option<Entries<'a>>,
+    /// What it is in Python's words.
+    kind: &'static str,
 }
 
 impl<'a> Entry<'a> {
@@ -239,7 +251,7 @@ impl<'a> Entry<'a> {
     fn get(&self, key: &str) -> Result<Option<Value<'a>>, DataError> {
         match self.fields {
             Some(fields) => Ok(fields.get(key)),
-            None => Err(self.unfit("", "something else".into(), "a dictionary")),
+            None => Err(self.unfit("", self.kind.to_owned(), "a dictionary")),
         }
     }
 
@@ -251,13 +263,15 @@ impl<'a> Entry<'a> {
     fn question(&self) -> Result<Question, DataError> {
         let id = self.get("question_id")?;
         let number = id.and_then(|v| v.int()).and_then(|id| u64::try_from(id).ok());
-        let id = number.ok_or_else(|| self.unfit("question_id", kind(id.as_ref()), "a whole number from 0"))?;
+        let negative = id.and_then(|v| v.int()).map(|id| id.to_string());
+        let found = negative.unwrap_or_else(|| kind(id.as_ref()));
+        let id = number.ok_or_else(|| self.unfit("question_id", found, "a whole number from 0"))?;
         let mut answers = Vec::new();
         if let Some(value) = self.get("answers")? {
             let items = value.items().ok_or_else(|| self.unfit("answers", kind(Some(&value)), "a list of texts"))?;
             for answer in items.iter() {
-                let text =
-                    answer.text().ok_or_else(|| self.unfit("answers", kind(Some(&answer)), "a list of texts"))?;
+                let unfit = || self.unfit("answers", format!("a list with {}", answer.kind()), "a list of texts");
+                let text = answer.text().ok_or_else(unfit)?;
                 answers.push(text.to_owned());
             }
         }
@@ -314,7 +328,7 @@ struct QuestionEntry {
     question_id: u64,
 }
 
-/// The ids of the questions of each phase in `data.vqa_questions` whose file exists, in the order of the file.
+/// The ids of the questions of each phase in `data.vqa_questions`, in the order of its file.
 pub fn phases(settings: &DataSettings) -> Result<BTreeMap<String, Vec<u64>>, DataError> {
     let mut found = BTreeMap::new();
     for (phase, path) in &settings.vqa_questions {
@@ -326,10 +340,18 @@ pub fn phases(settings: &DataSettings) -> Result<BTreeMap<String, Vec<u64>>, Dat
 
 fn json<T: for<'de> Deserialize<'de>>(key: &'static str, what: &'static str, path: &str) -> Result<T, DataError> {
     let bytes = read_file(key, what, path)?;
-    serde_json::from_slice(&bytes).map_err(|error| DataError::Json {
-        path: PathBuf::from(path),
-        line: error.line(),
-        column: error.column(),
-        message: error.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let (path, line, column) = (PathBuf::from(path), error.line(), error.column());
+        let message = error.to_string().split(" at line ").next().unwrap_or_default().to_owned();
+        match error.is_data() {
+            true => DataError::Layout {
+                path,
+                place: format!("what ends at line {line}, column {column},"),
+                found: format!("unfit ({message})"),
+                expected: "the layout of the official VQA v2 files",
+                help: "`data.vqa_annotations` and `data.vqa_questions` must name the official files, e.g. v2_mscoco_val2014_annotations.json",
+            },
+            false => DataError::Json { path, line, column, message },
+        }
     })
 }

@@ -158,7 +158,8 @@ fn majority(entries: &[VqaEntry]) -> BTreeMap<String, String> {
 }
 
 /// Writes one submission per phase of the evaluation server into `folder`, and returns the files. `phases` has the question
-/// ids of each phase; a phase with questions that were not asked is left out, unless none fits.
+/// ids of each phase; one with questions that were not asked is left out, but that of `split` itself never: without it, `split` is
+/// what was asked.
 ///
 /// # Errors
 /// A question that is answered twice or not at all; an answer outside the vocabulary.
@@ -191,17 +192,19 @@ pub fn write_submissions(
         Some(ids) => wanted.insert(split, ids.clone()),
         None => wanted.insert(split, data.questions.iter().map(|q| q.id).collect()),
     };
-    std::fs::create_dir_all(folder).map_err(TrackError::io("create", folder))?;
-    let mut files = Vec::new();
+    // Nothing is written unless all of it is right.
+    let mut complete = Vec::new();
     for (phase, ids) in wanted {
         let entry = |id: &u64| {
             let answer = answers.get(id).ok_or(EvaluateError::Unanswered { question: *id })?;
             Ok(AnswerPrediction { question_id: *id, answer: (*answer).to_owned() })
         };
         let entries = ids.iter().map(entry).collect::<Result<Vec<_>, EvaluateError>>()?;
-        let path = folder.join(format!("v2_OpenEnded_mscoco_{phase}_vlp_results.json"));
-        save_answers(&entries, &path)?;
-        files.push(path);
+        complete.push((folder.join(format!("v2_OpenEnded_mscoco_{phase}_vlp_results.json")), entries));
     }
-    Ok(files)
+    std::fs::create_dir_all(folder).map_err(TrackError::io("create", folder))?;
+    for (path, entries) in &complete {
+        save_answers(entries, path)?;
+    }
+    Ok(complete.into_iter().map(|(path, _)| path).collect())
 }

@@ -1,7 +1,7 @@
 //! One split, whatever is asked about its images: decode or answer, save the predictions, score them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::data::sample::Sampler;
 use crate::data::tokenizer::Tokenizer;
 use crate::data::vqa_imdb::{self, Annotation, VqaData};
 use crate::model::Vlp;
+use crate::track::RunDir;
 
 /// The content of a split.
 #[derive(Debug, Clone)]
@@ -27,6 +28,16 @@ pub enum SplitData {
     Captions(Arc<CaptionData>),
     /// Questions, and their types where the official annotations are at hand.
     Questions(Arc<VqaData>, Arc<BTreeMap<u64, Annotation>>),
+}
+
+impl SplitData {
+    /// Whether predictions can be scored here: always for captions; for questions, when all of them come with answers.
+    pub fn is_published(&self) -> bool {
+        match self {
+            Self::Captions(_) => true,
+            Self::Questions(data, _) => data.questions.iter().all(|question| !question.answers.is_empty()),
+        }
+    }
 }
 
 /// What evaluation needs besides a model.
@@ -99,6 +110,7 @@ impl Evaluation<'_> {
         metrics: &[Metric],
     ) -> Result<SplitScores, EvaluateError> {
         let started = Instant::now();
+        let published = data.is_published();
         let (scores, count) = match data {
             SplitData::Captions(data) => {
                 let task = CaptionTask {
@@ -125,16 +137,45 @@ impl Evaluation<'_> {
             SplitData::Questions(data, annotations) => {
                 let answers = self.answers(model, data)?;
                 save_answers(&answers, predictions)?;
-                let published = data.questions.iter().all(|q| !q.answers.is_empty());
                 let named = self.settings.metrics.vqa;
-                let scores =
-                    if published { score_answers(data, annotations, &answers, named)? } else { BTreeMap::new() };
+                let scores = match published {
+                    true => score_answers(data, annotations, &answers, named)?,
+                    false => BTreeMap::new(),
+                };
                 (SplitScores { scores, ..SplitScores::default() }, answers.len())
             }
         };
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!(predictions = %predictions.display(), count, beam_size, seconds, "scored");
         Ok(scores)
+    }
+
+    /// Where the predictions of a checkpoint of `run` on an evaluation split are kept.
+    pub fn predictions_file(&self, run: &RunDir, epoch: usize, split: &str) -> PathBuf {
+        run.predictions().join(match self.settings.data.dataset {
+            Dataset::Vqa2 => format!("epoch-{epoch:04}.{split}.answers.json"),
+            _ => format!("epoch-{epoch:04}.{split}.beam-{}.json", self.settings.evaluate.beam_size),
+        })
+    }
+
+    /// Scores the checkpoint of `epoch` on an evaluation split, and leaves in `run` what belongs to it: the predictions, the scores
+    /// of each image, and, where answers are not published, the submissions.
+    pub fn score_checkpoint(
+        &self,
+        model: &Vlp,
+        run: &RunDir,
+        epoch: usize,
+        split: &str,
+        data: &SplitData,
+    ) -> Result<SplitScores, EvaluateError> {
+        let predictions = self.predictions_file(run, epoch, split);
+        let (beams, metrics) = (self.settings.evaluate.beam_size, &self.settings.metrics.captions);
+        let found = self.score(model, data, beams, &predictions, metrics)?;
+        found.save_per_image(&predictions)?;
+        if let (false, SplitData::Questions(data, _)) = (data.is_published(), data) {
+            self.submit(split, data, &predictions, &run.submissions())?;
+        }
+        Ok(found)
     }
 
     /// Answers to all questions.
