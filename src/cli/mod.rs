@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand. The only place that prints results and decides exit codes.
 
 mod check;
+mod compare;
 mod context;
 mod convert;
+mod dashboard;
 mod data;
 mod diff;
 mod doctor;
@@ -17,6 +19,7 @@ mod model;
 mod places;
 mod plan;
 mod predict;
+mod report;
 mod repro;
 mod run;
 mod schema;
@@ -79,6 +82,12 @@ enum Command {
     Logs(logs::Args),
     /// Print and write the tables of measured beside published scores.
     Table(table::Args),
+    /// Compare runs: settings that differ, scores, significance.
+    Compare(compare::Args),
+    /// Write a report on runs as one HTML file: curves, scores, samples, lineage, settings.
+    Report(report::Args),
+    /// Show all runs; with --static, as a page with a link to each report.
+    Dashboard(dashboard::Args),
     /// Make the demo world; verify data on disk.
     Data(data::Args),
     /// Score checkpoints on splits; nothing is trained.
@@ -128,6 +137,9 @@ pub fn main() -> u8 {
         Command::Status(args) => status::execute(args, &context),
         Command::Logs(args) => logs::execute(args, &context),
         Command::Table(args) => table::execute(args, &context),
+        Command::Compare(args) => compare::execute(args, &context),
+        Command::Report(args) => report::execute(args, &context),
+        Command::Dashboard(args) => dashboard::execute(args, &context),
         Command::Data(args) => data::execute(args, &context),
         Command::Eval(args) => eval::execute(args, &context),
         Command::Caption(args) => predict::caption(args, &context),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::context::{Context, Failure, LayerArgs, config_failure, exit};
 use super::equivalence;
 use super::facts::facts;
+use super::report::after_run;
 use super::table;
 use crate::config::{self, Experiment, Launcher, Overrides, Problems, Settings};
 
@@ -264,6 +265,7 @@ fn run_stage(
     };
     match supervise::run(&run, launch, &mut processes).map_err(launch_failure)? {
         Outcome::Finished => {
+            after_run(&run);
             if !context.quiet {
                 eprintln!("done  {}", run.path().display());
             }
@@ -295,7 +297,10 @@ fn run_under_slurm(
     }
     let record = RunRecord::read(run).map_err(track_failure)?;
     match record.condition {
-        Condition::Finished => Ok(Some(record)),
+        Condition::Finished => {
+            after_run(run);
+            Ok(Some(record))
+        }
         Condition::Interrupted => Err(interrupted(run, args)),
         condition => {
             let said = if record.detail.is_empty() { condition.to_string() } else { record.detail };

@@ -111,6 +111,11 @@ pub fn read_images(settings: &DataSettings, splits: &[String]) -> Result<Vec<Ima
     Ok(read(settings, splits)?.into_iter().map(|(record, _)| record).collect())
 }
 
+/// The questions of `splits` about valid images as they were asked and answered; targets are empty.
+pub fn questions(settings: &DataSettings, splits: &[String]) -> Result<Vec<Question>, DataError> {
+    Ok(read(settings, splits)?.into_iter().flat_map(|(_, asked)| asked).collect())
+}
+
 /// The answer vocabulary that `data.answers` names.
 pub fn answer_vocabulary(settings: &DataSettings) -> Result<AnswerVocabulary, DataError> {
     let bytes = read_file("data.answers", "answer vocabulary", &settings.answers)?;

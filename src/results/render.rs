@@ -24,7 +24,8 @@ pub enum Format {
     Json,
 }
 
-const HEADERS: [&str; 8] = ["Row", "Split", "Metric", "Paper", "Measured", "Difference", "Tolerance", "Verdict"];
+pub(super) const HEADERS: [&str; 8] =
+    ["Row", "Split", "Metric", "Paper", "Measured", "Difference", "Tolerance", "Verdict"];
 
 /// Tables in a format, ready to print.
 pub fn render(tables: &[Table], format: Format) -> String {
@@ -173,7 +174,7 @@ fn number(value: Option<f64>) -> Value {
 }
 
 /// The columns of a cell, in the order of `HEADERS`, not escaped.
-fn texts(cell: &Cell) -> [String; 8] {
+pub(super) fn texts(cell: &Cell) -> [String; 8] {
     let unit = paper::unit(&cell.metric);
     let (reported, tolerance) = match cell.target {
         Target::Expect { value, tolerance } => (given(value, unit), format!("± {}", given(tolerance, unit))),
@@ -193,7 +194,7 @@ fn texts(cell: &Cell) -> [String; 8] {
     ]
 }
 
-fn rounded(value: f64, unit: Unit) -> String {
+pub(super) fn rounded(value: f64, unit: Unit) -> String {
     let text = match unit {
         Unit::Points | Unit::Minutes => format!("{value:.1}"),
         Unit::Ratio => format!("{value:.2}"),
@@ -215,7 +216,7 @@ fn rate(text: String) -> String {
     }
 }
 
-fn signed(value: f64, unit: Unit) -> String {
+pub(super) fn signed(value: f64, unit: Unit) -> String {
     let text = rounded(value, unit);
     if text.starts_with('-') || value.is_nan() { text } else { format!("+{text}") }
 }
@@ -244,7 +245,7 @@ fn remarks(table: &Table) -> Vec<String> {
     remarks
 }
 
-fn escape_markdown(text: &str) -> String {
+pub(super) fn escape_markdown(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars() {
         match character {
