@@ -166,7 +166,7 @@ fn soft_targets_and_words_equal_the_reference() {
     assert_eq!(data.questions.len(), expected.len());
     assert!(!expected.is_empty());
     for entry in expected {
-        let index = data.questions.iter().position(|q| Value::from(q.id) == entry["question_id"]).unwrap();
+        let index = data.questions.iter().position(|q| entry["question_id"] == q.id).unwrap();
         let (question, sample) = (&data.questions[index], &data.texts.samples[index]);
         assert_eq!(data.texts.images[sample.image].stem, text(&entry["image"]));
         assert_eq!(question.text, text(&entry["question"]));
