@@ -26,9 +26,10 @@ pub struct Args {
 /// Runs the command; prints the path of the index.
 pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     if !args.page {
-        let help = "`vlp dashboard --static` writes the same runs as one page; MLflow itself is installed with \
-                    `pip install mlflow==3.17.2`";
-        let report = format!("this build shows no runs in the MLflow user interface\n  help: {help}");
+        let help = "`pip install mlflow==3.17.2` installs it; `vlp dashboard --static` needs nothing, and writes all runs as one page";
+        let report = format!(
+            "the user interface of MLflow needs `mlflow`, and is not connected to this command\n  help: {help}"
+        );
         return Err(Failure::new(exit::CONFIG, report));
     }
     if !args.runs.is_dir() {

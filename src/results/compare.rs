@@ -18,7 +18,7 @@ use crate::track::{Lock, RunRecord, selection_metric};
 use bootstrap::{Bootstrap, RESAMPLES, SEED};
 
 /// Sections of the settings that say where a run is kept and what its scores are held against, not what it is.
-const LEFT_OUT: [&str; 4] = ["experiment.name", "output.", "paper.", "slurm."];
+const LEFT_OUT: [&str; 5] = ["experiment.name", "experiment.description", "output.", "paper", "slurm."];
 
 /// One run to be compared.
 #[derive(Debug, Clone, Copy)]

@@ -17,7 +17,7 @@ use super::compare::{differences, run_name, score_rows};
 use super::per_image;
 use super::table::{self, Cell};
 use crate::config;
-use crate::track::{Entry, Lock, RunDir, RunRecord, TrackError, What, read, selection_metric};
+use crate::track::{Entry, LOSS, Lock, RunDir, RunRecord, TrackError, What, read, selection_metric};
 
 use chart::{Chart, Series};
 use curves::Curves;
@@ -26,8 +26,20 @@ use samples::Said;
 pub use index::{Listed, index};
 pub use samples::{Reference, References, Source, source};
 
-/// Validation curves that are drawn; the values of all are in the table below them.
-const VALIDATION_CHARTS: usize = 6;
+/// Validation curves that are drawn beside those that select; the values of all are in the table below them.
+const OTHER_CHARTS: usize = 6;
+
+/// Training curves in the order in which they are drawn: name in the journal, title, factor of the values.
+const TRAINING: [(&str, &str, f64); 8] = [
+    (LOSS, "Training loss", 1.0),
+    ("train/reward", "Reward (sampled − greedy)", 1.0),
+    ("train/sampled_cider", "CIDEr of samples, points", 100.0),
+    ("train/greedy_cider", "CIDEr of greedy captions, points", 100.0),
+    ("train/learning_rate", "Learning rate", 1.0),
+    ("train/gradient_norm", "Gradient norm", 1.0),
+    ("train/samples_per_s", "Samples per second", 1.0),
+    ("train/data_wait", "Waiting for data, %", 100.0),
+];
 
 /// Warnings of a journal that are shown, the newest.
 const WARNINGS: usize = 20;
@@ -183,31 +195,30 @@ fn samples(runs: &[Reported], references: &[References], names: &[String]) -> Re
 fn curves_html(runs: &[Reported], names: &[String]) -> String {
     let mut out = if runs.len() > 1 { chart::legend(names) } else { String::new() };
     let empty = out.len();
-    let mut validation: Vec<String> = all_names(runs, |curves| curves.validation.keys());
-    validation.retain(|name| is_shown(name));
-    let selections: Vec<String> = runs.iter().filter_map(|r| selection_metric(&r.record.lock.settings)).collect();
+    let mut selections: Vec<String> = runs.iter().filter_map(|r| selection_metric(&r.record.lock.settings)).collect();
+    selections.sort();
+    selections.dedup();
+    let mut others = all_names(runs, |curves| curves.validation.keys());
+    others.retain(|name| is_shown(name) && !selections.contains(name));
     let metric = |name: &str| name.split_once('/').map_or(name, |(_, metric)| metric).to_string();
-    validation.sort_by_key(|name| (!selections.contains(name), super::paper::order(&metric(name)).0, name.clone()));
-    validation.truncate(VALIDATION_CHARTS);
-    let loss = training_chart(runs, names, "train/loss", true);
-    let (first, rest) = validation.split_at(validation.len().min(1));
-    let charts =
-        |names_of: &[String]| names_of.iter().map(|name| validation_chart(runs, names, name)).collect::<String>();
-    let large = loss + &charts(first);
+    others.sort_by_key(|name| (super::paper::order(&metric(name)).1, name.clone()));
+    others.truncate(OTHER_CHARTS);
+    let validation =
+        |charts: &[String]| charts.iter().map(|name| validation_chart(runs, names, name)).collect::<String>();
+    let large = loss_charts(runs, names) + &validation(&selections);
     if !large.is_empty() {
         out.push_str(&format!("<div class=\"charts\">\n{large}</div>\n"));
     }
-    if !rest.is_empty() {
-        out.push_str(&format!(
-            "<h3>Other validation scores</h3>\n<div class=\"charts small\">\n{}</div>\n",
-            charts(rest)
-        ));
+    if !others.is_empty() {
+        let charts = validation(&others);
+        out.push_str(&format!("<h3>Other validation scores</h3>\n<div class=\"charts small\">\n{charts}</div>\n"));
     }
-    let training: Vec<String> =
-        all_names(runs, |curves| curves.training.keys()).into_iter().filter(|name| name != "train/loss").collect();
+    let mut training = all_names(runs, |curves| curves.training.keys());
+    training.retain(|name| name != LOSS);
+    training.sort_by_key(|name| TRAINING.iter().position(|(known, _, _)| known == name).unwrap_or(TRAINING.len()));
     if !training.is_empty() {
-        let charts: String =
-            training.iter().map(|name| training_chart(runs, names, name, name != "train/learning_rate")).collect();
+        let all: Vec<usize> = (0..runs.len()).collect();
+        let charts: String = training.iter().map(|name| training_chart(runs, names, &all, name, "")).collect();
         out.push_str(&format!("<h3>Training</h3>\n<div class=\"charts small\">\n{charts}</div>\n"));
     }
     if out.len() == empty { String::new() } else { out + &validation_table(runs, names) }
@@ -226,31 +237,44 @@ fn all_names<'a, N: Iterator<Item = &'a String>>(runs: &'a [Reported], of: fn(&'
     names
 }
 
-fn training_chart(runs: &[Reported], names: &[String], name: &str, smoothed: bool) -> String {
-    let (title, factor) = match name {
-        "train/loss" => ("Training loss", 1.0),
-        "train/learning_rate" => ("Learning rate", 1.0),
-        "train/gradient_norm" => ("Gradient norm", 1.0),
-        "train/samples_per_s" => ("Samples per second", 1.0),
-        "train/data_wait" => ("Waiting for data, %", 100.0),
-        "train/reward" => ("Reward (sampled − greedy)", 1.0),
-        "train/sampled_cider" => ("CIDEr of samples, points", 100.0),
-        "train/greedy_cider" => ("CIDEr of greedy captions, points", 100.0),
-        other => (other, 1.0),
+/// One chart of the loss for each objective: losses of different objectives are different quantities.
+fn loss_charts(runs: &[Reported], names: &[String]) -> String {
+    let objective = |run: &Reported| {
+        let kind = serde_json::to_value(run.record.lock.settings.objective.kind).ok();
+        kind.and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default()
     };
+    let mut kinds: Vec<(String, Vec<usize>)> = Vec::new();
+    for (run, kind) in runs.iter().map(objective).enumerate() {
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, members)) => members.push(run),
+            None => kinds.push((kind, vec![run])),
+        }
+    }
+    let suffix = |kind: &str| if kinds.len() > 1 { format!(", {kind}") } else { String::new() };
+    kinds.iter().map(|(kind, members)| training_chart(runs, names, members, LOSS, &suffix(kind))).collect()
+}
+
+fn training_chart(runs: &[Reported], names: &[String], members: &[usize], name: &str, suffix: &str) -> String {
+    let known = TRAINING.iter().find(|(known, _, _)| *known == name);
+    let (_, title, factor) = known.copied().unwrap_or((name, name, 1.0));
     let mut not_finite = 0;
-    let one = |(run, (one, name_of)): (usize, (&Reported, &String))| {
-        let curve = one.curves.training.get(name)?;
+    let one = |run: &usize| {
+        let curve = runs[*run].curves.training.get(name)?;
         not_finite += curve.not_finite;
         let points = curve.points.iter().map(|(x, y)| (*x, y * factor)).collect();
-        Some(Series { name: name_of.clone(), run, points, mark: None })
+        Some(Series { name: names[*run].clone(), run: *run, points, mark: None })
     };
-    let series = runs.iter().zip(names).enumerate().filter_map(one).collect();
-    let mut remark = if smoothed { "smoothed; pale: as measured" } else { "" }.to_string();
-    if not_finite > 0 {
-        remark.push_str(&format!("; {not_finite} values that are not finite are left out"));
+    let series: Vec<Series> = members.iter().filter_map(one).collect();
+    // A schedule has no noise.
+    let smoothed = name != "train/learning_rate" && series.iter().any(|s| curves::smoothing(s.points.len()) > 0.0);
+    let mut remarks = Vec::new();
+    if smoothed {
+        remarks.push("smoothed; pale: as measured".to_string());
     }
-    Chart { title: title.into(), remark, x: "step", series, smoothed }.html()
+    if not_finite > 0 {
+        remarks.push(format!("without {not_finite} values that are not finite"));
+    }
+    Chart { title: format!("{title}{suffix}"), remark: remarks.join("; "), x: "step", series, smoothed }.html()
 }
 
 fn validation_chart(runs: &[Reported], names: &[String], name: &str) -> String {

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::curves::{SMOOTHING, smooth, thin};
+use super::curves::{smooth, smoothing, thin};
 use super::html::{COLORS, escape};
 
 /// Side of the coordinate system of a drawing.
@@ -51,6 +51,8 @@ impl Chart {
             (left, right) = (left.min(*x), right.max(*x));
             (low, high) = (low.min(*y), high.max(*y));
         }
+        let (highest, cut) = (high, self.cut(low, high));
+        high = cut.unwrap_or(high);
         let y_ticks = ticks(low, high);
         let (bottom, top) = (low.min(y_ticks[0]), high.max(y_ticks[y_ticks.len() - 1]));
         let span = |from: f64, to: f64| if to > from { to - from } else { 1.0 };
@@ -78,7 +80,7 @@ impl Chart {
             let raw = thin(&series.points);
             if self.smoothed {
                 drawing.push_str(&format!("<path class=\"raw\" style=\"{style}\" d=\"{}\"/>", path(&raw)));
-                let smoothed = thin(&smooth(&series.points, SMOOTHING));
+                let smoothed = thin(&smooth(&series.points, smoothing(series.points.len())));
                 drawing.push_str(&format!("<path class=\"line\" style=\"{style}\" d=\"{}\"/>", path(&smoothed)));
             } else {
                 drawing.push_str(&format!("<path class=\"line\" style=\"{style}\" d=\"{}\"/>", path(&raw)));
@@ -89,17 +91,27 @@ impl Chart {
                 labels.push_str(&format!("<span class=\"mark\" style=\"--run: var(--r{color}); {at}\"></span>"));
             }
         }
-        let remark =
-            if self.remark.is_empty() { String::new() } else { format!("<small>{}</small>", escape(&self.remark)) };
+        let above = cut.map(|_| format!("values up to {} are above the chart", number_text(highest)));
+        let remarks: Vec<String> = above.into_iter().chain([self.remark.clone()]).filter(|r| !r.is_empty()).collect();
+        let remark = format!("<small>{}</small>", escape(&remarks.join("; ")));
+        let class = if cut.is_some() { " class=\"cut\"" } else { "" };
         format!(
             "<figure data-chart>\n<figcaption>{title}{remark}</figcaption>\n<div class=\"plot\">\n\
-             <svg viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{description}\">{drawing}\
+             <svg{class} viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{description}\">{drawing}\
              <line class=\"cursor\" style=\"visibility: hidden\" x1=\"0\" x2=\"0\" y1=\"0\" y2=\"1000\"/></svg>\n\
              <div aria-hidden=\"true\">{labels}</div>\n</div>\n<script type=\"application/json\">{data}</script>\n</figure>\n",
             title = escape(&self.title),
             description = escape(&self.description()),
             data = self.data(left, right),
         )
+    }
+
+    /// Where the vertical axis ends when a few noisy values would squeeze all others: at the 98th percentile.
+    fn cut(&self, low: f64, high: f64) -> Option<f64> {
+        let mut values: Vec<f64> = self.series.iter().flat_map(|s| s.points.iter().map(|point| point.1)).collect();
+        values.sort_by(f64::total_cmp);
+        let most = *values.get(values.len() * 98 / 100)?;
+        (self.smoothed && most > low && high - low > 4.0 * (most - low)).then_some(most)
     }
 
     /// In words, for those who do not see it.
@@ -232,6 +244,18 @@ mod tests {
     fn numbers_are_short() {
         let texts = [4.043558740615845, 0.1, 521.2345, 12_345.6, 2.7e-5, 0.0, -0.05, 1e7].map(number_text);
         assert_eq!(texts, ["4.044", "0.1", "521.2", "12346", "2.7e-5", "0", "-0.05", "1e7"]);
+    }
+
+    #[test]
+    fn a_few_values_far_above_the_others_are_cut_and_named() {
+        let mut points: Vec<(f64, f64)> = (0..200).map(|i| (f64::from(i), 1.0 + f64::from(i % 2))).collect();
+        points[0].1 = 45.3;
+        let series = vec![Series { name: "a".into(), run: 0, points, mark: None }];
+        let chart = Chart { title: "Loss".into(), remark: String::new(), x: "step", series, smoothed: true };
+        let html = chart.html();
+        assert!(html.contains("<small>values up to 45.3 are above the chart</small>"), "{html}");
+        assert!(html.contains("<svg class=\"cut\""), "{html}");
+        assert!(!Chart { smoothed: false, ..chart }.html().contains("above the chart"));
     }
 
     #[test]

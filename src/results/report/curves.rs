@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::track::{Entry, What};
 
-/// Weight of the smoothed value before each new one: an exponential moving average.
-pub const SMOOTHING: f64 = 0.9;
+/// The moving average reaches over about this share of a curve.
+const REACH: f64 = 0.01;
 
 /// Intervals of the horizontal axis of which the lowest and the highest value are kept.
 const INTERVALS: usize = 250;
@@ -51,6 +51,11 @@ impl Curves {
         }
         out
     }
+}
+
+/// Weight of the smoothed value before each new one, for a curve of this many points: none for short curves, at most 0.98.
+pub fn smoothing(points: usize) -> f64 {
+    (1.0 - 1.0 / (points as f64 * REACH).max(1.0)).min(0.98)
 }
 
 /// Exponential moving average, without a bias towards zero at its beginning (Kingma and Ba 2015, section 3).
@@ -108,6 +113,7 @@ mod tests {
         let smoothed = smooth(&[(0.0, 3.0), (1.0, 6.0), (2.0, 10.0)], 0.5);
         assert_eq!(smoothed, [(0.0, 3.0), (1.0, 5.0), (2.0, (3.0 + 12.0 + 40.0) / 7.0)]);
         assert_eq!(smooth(&[(0.0, 3.0), (1.0, 6.0)], 0.0), [(0.0, 3.0), (1.0, 6.0)]);
+        assert_eq!([50, 100, 400, 1_000_000].map(smoothing), [0.0, 0.0, 0.75, 0.98]);
     }
 
     #[test]

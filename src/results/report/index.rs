@@ -1,6 +1,6 @@
 //! An index of runs: one page, a line per run, with a link to each report.
 
-use super::curves::{SMOOTHING, smooth};
+use super::curves::{smooth, smoothing};
 use super::html::{Cell, Column, escape, page, section, table};
 use super::{Reported, chart, sections};
 use crate::results::compare::run_name;
@@ -45,14 +45,22 @@ fn row(listed: &Listed) -> Vec<Cell> {
             let (record, name) = (&reported.record, run_name(&reported.record));
             let settings = &record.lock.settings;
             let link = match report {
-                Some(address) => format!("<a href=\"{}\">{}</a>", escape(address), escape(&name)),
+                Some(address) => format!(
+                    "<a href=\"{}\">{}</a>",
+                    escape(&address.replace('%', "%25").replace('#', "%23").replace('?', "%3F")),
+                    escape(&name)
+                ),
                 None => escape(&name),
             };
             let metric = selection_metric(settings).unwrap_or_default();
             let validation =
                 reported.curves.validation.get(&metric).map(|curve| curve.points.as_slice()).unwrap_or_default();
-            let loss =
-                reported.curves.training.get("train/loss").map(|c| smooth(&c.points, SMOOTHING)).unwrap_or_default();
+            let loss = reported
+                .curves
+                .training
+                .get("train/loss")
+                .map(|c| smooth(&c.points, smoothing(c.points.len())))
+                .unwrap_or_default();
             let ends = |points: &[(f64, f64)], text: fn(f64) -> String| match points {
                 [first, .., last] => format!("from {} to {}", text(first.1), text(last.1)),
                 _ => "one value".into(),

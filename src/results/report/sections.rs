@@ -30,21 +30,28 @@ pub fn best(record: &RunRecord) -> Option<String> {
 pub fn runs(reported: &[Reported], names: &[String]) -> String {
     let one = |(run, (one, name)): (usize, (&Reported, &String))| {
         let (record, settings) = (&one.record, &one.record.lock.settings);
-        let mut facts: Vec<(&str, String)> = vec![
-            ("Epoch", format!("{} / {}", record.last_epoch.unwrap_or(0), settings.train.epochs)),
-            ("Best", best(record).unwrap_or_else(|| "-".into())),
-            ("Loss", record.last_loss.map_or_else(|| "-".into(), |loss| format!("{loss:.3}"))),
+        let mut facts: Vec<(String, String)> = vec![
+            ("Epoch".into(), format!("{} / {}", record.last_epoch.unwrap_or(0), settings.train.epochs)),
+            ("Loss".into(), record.last_loss.map_or_else(|| "-".into(), |loss| format!("{loss:.3}"))),
         ];
+        if let Some((score, epoch)) = record.best_score.zip(record.best_epoch) {
+            let metric = selection_metric(settings).unwrap_or_default();
+            facts.insert(1, (format!("Best {metric}"), format!("{} (epoch {epoch})", points(score))));
+        }
         if let Some(seconds) = record.epoch_seconds {
-            facts.push(("Per epoch", duration_of(seconds)));
+            facts.push(("Per epoch".into(), duration_of(seconds)));
         }
         if let (Some(first), Some(last)) = (one.entries.first(), one.entries.last()) {
-            facts
-                .push(("From first to last entry", duration_text(last.time.duration_since(first.time).unsigned_abs())));
-            facts.push(("Last entry", last.time.strftime("%Y-%m-%d %H:%M UTC").to_string()));
+            facts.push((
+                "First to last entry".into(),
+                duration_text(last.time.duration_since(first.time).unsigned_abs()),
+            ));
+            facts.push(("Last entry".into(), last.time.strftime("%Y-%m-%d %H:%M UTC").to_string()));
         }
-        let facts: String =
-            facts.iter().map(|(key, value)| format!("<div><dt>{key}</dt><dd>{}</dd></div>", escape(value))).collect();
+        let facts: String = facts
+            .iter()
+            .map(|(key, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(key), escape(value)))
+            .collect();
         let description = match settings.experiment.description.as_str() {
             "" => String::new(),
             text => format!("<div class=\"soft\">{}</div>", escape(text)),
