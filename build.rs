@@ -1,11 +1,11 @@
-//! Names the source that is compiled (`VLP_SOURCE`, which run locks record), and compiles `src/distributed/c10d.cpp`
+//! Names the source that is compiled (`SOURCE_HASH`, which run locks record), and compiles `src/distributed/c10d.cpp`
 //! against LibTorch for the feature `tch`.
 
 use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-env=VLP_SOURCE={:032x}", source_hash());
+    println!("cargo:rustc-env=SOURCE_HASH={:032x}", source_hash());
     #[cfg(feature = "tch")]
     c10d::compile();
 }

@@ -61,7 +61,7 @@ addEventListener("load", () => {
   const contrast = (e) => { const [a, b] = [light(getComputedStyle(e).color), light(behind(e))]; return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); };
   const words = [...document.querySelectorAll("h1, h2, p, a, td, th, dt, dd, small, .pill, .tick, summary, li, bdi")].filter((e) => e.checkVisibility() && e.innerText.trim());
   const result = {
-    width: innerWidth, overflow: document.documentElement.scrollWidth - innerWidth,
+    width: innerWidth, overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     page: getComputedStyle(document.body).backgroundColor,
     headings: shown("h2"), tip: shown(".tip"), pills: shown(".pill"), captions: shown("figcaption"),
     said: shown(".said bdi"), runs: shown(".run h3"), links: shown("main a"), alerts: document.querySelectorAll(".said script").length,

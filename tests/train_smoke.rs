@@ -47,6 +47,7 @@ fn a_run_leaves_what_the_manual_says_and_nothing_else() {
             "predictions/epoch-0002.val.json",
             "ranks/.0.alive",
             "ranks/0.log",
+            "report.html",
             "run.lock.toml",
             "scores.json",
         ]

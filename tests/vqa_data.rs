@@ -242,7 +242,10 @@ fn a_split_without_a_file_and_a_file_that_is_none() {
         "`DATA/imdb.npy` is JSON text, expected a numpy file (.npy) of Python objects\n  help: name the data itself, not the configuration beside it"
     );
     root.write("imdb.npy", make::pickle(&make::text("yes")));
-    assert_eq!(root.error(), "`DATA/imdb.npy` is a pickle, expected a numpy file (.npy) of Python objects\n  help: ");
+    assert_eq!(
+        root.error(),
+        "`DATA/imdb.npy` is a pickle, expected a numpy file (.npy) of Python objects\n  help: name a file of the expected format"
+    );
     root.write("imdb.npy", make::npy("'<f4'", &[0; 8]));
     assert_eq!(
         root.error(),

@@ -243,7 +243,7 @@ fn unknown() -> String {
 
 /// What this program was compiled from (`build.rs`).
 fn compiled() -> String {
-    env!("VLP_SOURCE").into()
+    env!("SOURCE_HASH").into()
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Option<Vec<u8>> {
