@@ -302,7 +302,11 @@ fn captions_and_self_critical_training_from_them() {
     assert_eq!((nothing.status.code(), nothing.stdout.len()), (Some(0), 0));
     let bad = with_input(&folder, &["caption", "tiny"], "[]\n");
     assert_eq!(bad.status.code(), Some(3));
-    assert!(text(&bad.stderr).starts_with("error: line 1 of stdin: "), "{}", text(&bad.stderr));
+    assert!(
+        text(&bad.stderr).starts_with("error: line 1 of stdin: invalid type: sequence, expected an object\n"),
+        "{}",
+        text(&bad.stderr)
+    );
     assert!(text(&bad.stderr).ends_with("\n  help: each line must be {\"image\": \"COCO_val2014_000000000042\"}\n"));
     assert_eq!(
         folder.failure(2, &["answer", "tiny", "--image", IMAGE, "--question", "Is it?"]),

@@ -186,8 +186,9 @@ fn parse(text: std::io::Result<String>, questions: bool) -> Result<Option<Line>,
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let line: Line =
-        serde_json::from_str(&text).map_err(|e| e.to_string().replace(" at line 1 column ", " at column "))?;
+    let line: Line = serde_json::from_str(&text).map_err(|e| {
+        e.to_string().replace(" at line 1 column ", " at column ").replace("struct Line at column 0", "an object")
+    })?;
     if questions && line.question.is_none() {
         return Err("missing field `question`".to_owned());
     }
