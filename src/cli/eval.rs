@@ -10,8 +10,8 @@ use super::context::{Context, Failure, exit};
 use super::model::{ModelArgs, Opened, data_failure, evaluate_failure, listed, nothing_to_select_by};
 use super::run::{print, track_failure};
 use super::score::output;
-use crate::config::{CheckpointChoice, Dataset, VqaEvaluator};
-use crate::evaluate::SplitData;
+use crate::config::{CheckpointChoice, Dataset, Metric, VqaEvaluator};
+use crate::evaluate::{Scorers, SplitData, SplitScores};
 use crate::results::paper;
 use crate::track::{Condition, Entry, Journal, RunDir, RunRecord, Scores, selection_metric};
 
@@ -48,12 +48,15 @@ struct Line {
     split: String,
     scores: BTreeMap<String, f64>,
     note: String,
+    /// Why scores are not there.
+    missing: Vec<String>,
 }
 
 impl Line {
-    fn new(checkpoint: String, split: &str, scores: BTreeMap<String, f64>) -> Self {
+    fn new(checkpoint: String, split: &str, found: SplitScores) -> Self {
+        let (scores, missing) = (found.scores, found.not_available.into_values().collect());
         let note = if scores.is_empty() { "answers are not published".to_owned() } else { String::new() };
-        Self { checkpoint, split: split.to_owned(), scores, note }
+        Self { checkpoint, split: split.to_owned(), scores, note, missing }
     }
 }
 
@@ -77,6 +80,9 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
             lines
         }
     };
+    for reason in lines.iter().flat_map(|line| &line.missing).collect::<BTreeSet<_>>() {
+        tracing::warn!("{reason}");
+    }
     print(&match args.format {
         Format::Table => table(&lines, opened.settings.metrics.vqa),
         Format::Json => json(&lines),
@@ -93,9 +99,11 @@ fn of_epochs(opened: &Opened, run: &RunDir, epochs: &str, args: &Args, own: bool
     let present = run.checkpoint_epochs().map_err(track_failure)?;
     let wanted = wanted(epochs, &present, run)?;
     let selection = &opened.settings.select;
-    let (splits, beams) = match (args.splits.is_empty(), selection.split.is_empty()) {
-        (false, _) => (args.splits.clone(), opened.settings.evaluate.beam_size),
-        (true, false) => (vec![selection.split.clone()], selection.beam_size),
+    let (splits, beams, metrics) = match (args.splits.is_empty(), selection.split.is_empty()) {
+        (false, _) => {
+            (args.splits.clone(), opened.settings.evaluate.beam_size, opened.settings.metrics.captions.clone())
+        }
+        (true, false) => (vec![selection.split.clone()], selection.beam_size, Scorers::of_validation(selection.metric)),
         (true, true) => {
             let help = "add `--split NAME`";
             return Err(Failure::new(exit::CONFIG, format!("the run has no selection split\n  help: {help}")));
@@ -112,11 +120,11 @@ fn of_epochs(opened: &Opened, run: &RunDir, epochs: &str, args: &Args, own: bool
             let file = run.predictions().join(format!("epoch-{epoch:04}.{split}.json"));
             let target = if recorded { Some(file) } else { None };
             let weights = run.model_file(*epoch);
-            let scores = predict(opened, &weights, &data, beams, target.as_deref())?;
+            let found = predict(opened, &weights, &data, beams, &metrics, target.as_deref())?;
             if recorded {
-                record_in_journal(run, split, *epoch, &scores)?;
+                record_in_journal(run, split, *epoch, &found.scores)?;
             }
-            lines.push(Line::new(format!("epoch {epoch}"), split, scores));
+            lines.push(Line::new(format!("epoch {epoch}"), split, found));
         }
     }
     if recorded && epochs == "all" {
@@ -147,18 +155,15 @@ fn best_on_evaluation_splits(opened: &Opened, run: &RunDir, lines: &mut [Line]) 
         let file = evaluation.predictions_file(run, best, split);
         let known = scores.get(CheckpointChoice::Best, split).cloned().filter(|_| file.exists());
         let found = match known {
-            Some(found) => found,
+            Some(scores) => SplitScores { scores, ..SplitScores::default() },
             None => {
                 let data = evaluation.load(split).map_err(data_failure)?;
                 let model = opened.load(&run.model_file(best))?;
                 let found = evaluation.score_checkpoint(&model, run, best, split, &data).map_err(evaluate_failure)?;
-                for reason in found.not_available.values() {
-                    tracing::warn!("{reason}");
-                }
                 record_in_journal(run, &format!("{split}/best"), best, &found.scores)?;
                 scores.insert(CheckpointChoice::Best, split, found.scores.clone());
                 scores.save(&run.scores_file()).map_err(track_failure)?;
-                found.scores
+                found
             }
         };
         let mut line = Line::new(format!("epoch {best}"), split, found);
@@ -212,13 +217,14 @@ fn wanted(epochs: &str, present: &[usize], run: &RunDir) -> Result<Vec<usize>, F
 
 fn score(opened: &Opened, weights: &Path, split: &str) -> Result<Line, Failure> {
     let data = opened.evaluation().load(split).map_err(data_failure)?;
-    let scores = predict(opened, weights, &data, opened.settings.evaluate.beam_size, None)?;
+    let settings = &opened.settings;
+    let found = predict(opened, weights, &data, settings.evaluate.beam_size, &settings.metrics.captions, None)?;
     let checkpoint = match (&opened.run, opened.weights.is_none()) {
         // `…/checkpoints/epoch-0007/model.safetensors`
         (Some(_), true) => epoch_of(weights).map(|epoch| format!("epoch {epoch}")),
         _ => None,
     };
-    Ok(Line::new(checkpoint.unwrap_or_else(|| weights.display().to_string()), split, scores))
+    Ok(Line::new(checkpoint.unwrap_or_else(|| weights.display().to_string()), split, found))
 }
 
 /// The epoch of a weights file in a run's folder of checkpoints.
@@ -226,31 +232,24 @@ fn epoch_of(weights: &Path) -> Option<usize> {
     weights.parent()?.file_name()?.to_str()?.strip_prefix("epoch-")?.parse().ok()
 }
 
-/// Scores of a weights file; the predictions are kept where `file` says so.
+/// Scores of a weights file by `metrics`; the predictions are kept where `file` says so.
 fn predict(
     opened: &Opened,
     weights: &Path,
     data: &SplitData,
     beams: usize,
+    metrics: &[Metric],
     file: Option<&Path>,
-) -> Result<BTreeMap<String, f64>, Failure> {
+) -> Result<SplitScores, Failure> {
     let model = opened.load(weights)?;
     let discarded = std::env::temp_dir().join(format!("vlp-eval-{}.json", std::process::id()));
     let target: PathBuf = file.map_or_else(|| discarded.clone(), Path::to_path_buf);
-    let metrics = &opened.settings.metrics.captions;
-    let scores = opened.evaluation().score(&model, data, beams, &target, metrics).map_err(evaluate_failure);
+    let found = opened.evaluation().score(&model, data, beams, &target, metrics).map_err(evaluate_failure);
     if file.is_none() {
         // Nobody reads it; a left-over file in the temporary folder harms nothing.
         let _ = std::fs::remove_file(&discarded);
     }
-    let found = scores?;
-    for reason in found.not_available.values() {
-        tracing::warn!("{reason}");
-    }
-    if file.is_some() {
-        found.save_per_image(&target).map_err(evaluate_failure)?;
-    }
-    Ok(found.scores)
+    found
 }
 
 /// VQA has five scores of four kinds each. The table has those by the evaluator in use, and the overall accuracy by the other one

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::context::{Context, Failure, exit};
 use super::model::{ModelArgs, Opened, evaluate_failure};
 use crate::config::Dataset;
+use crate::data::DataError;
 use crate::data::karpathy::{CaptionData, ImageId, ImageRecord, Sample};
+use crate::data::region_store::Table;
 use crate::data::vqa_imdb::{Question, VqaData};
-use crate::evaluate::CaptionTask;
+use crate::evaluate::{CaptionTask, EvaluateError};
 
 /// Images read from stdin at a time.
 const LINES: usize = 256;
@@ -68,7 +70,7 @@ pub fn caption(args: &CaptionArgs, context: &Context) -> Result<u8, Failure> {
             settings: &opened.settings.evaluate,
             beam_size: opened.settings.evaluate.beam_size,
         };
-        let captions = task.caption(&model, &opened.device).map_err(evaluate_failure)?;
+        let captions = task.caption(&model, &opened.device).map_err(|error| failure(&opened, &lines, error))?;
         Ok(captions.into_iter().map(|c| c.caption).collect())
     };
     if args.images.is_empty() {
@@ -103,13 +105,29 @@ pub fn answer(args: &AnswerArgs, context: &Context) -> Result<u8, Failure> {
             data.questions.push(Question { id: index as u64, text, answers: Vec::new(), target: Vec::new() });
         }
         data.texts = Arc::new(CaptionData { images, samples });
-        let found = opened.evaluation().answers(&model, &Arc::new(data)).map_err(evaluate_failure)?;
+        let found = opened.evaluation().answers(&model, &Arc::new(data));
+        let found = found.map_err(|error| failure(&opened, &lines, error))?;
         Ok(found.into_iter().map(|a| a.answer).collect())
     };
     let (Some(image), Some(question)) = (&args.image, &args.question) else { return batch("answer", true, write) };
     let line = Line { image: image.clone(), question: Some(question.clone()), rest: Default::default() };
     super::run::print(&format!("{}\n", write(vec![line])?.join("\n")))?;
     Ok(exit::OK)
+}
+
+/// Why nothing was predicted; of an image that the data root lacks, its name.
+fn failure(opened: &Opened, lines: &[Line], error: EvaluateError) -> Failure {
+    let mut table = Vec::new();
+    let lacks = |line: &&Line| opened.store.read_table(Table::Features, &record(&line.image).stem, &mut table).is_err();
+    match (&error, lines.iter().find(lacks)) {
+        (EvaluateError::Data(DataError::Region { path, problem, .. }), Some(line)) => {
+            let help = "name an image of the data root by its file name, e.g. COCO_val2014_000000000042";
+            let report =
+                format!("no features of image `{}`: `{}`: {problem}\n  help: {help}", line.image, path.display());
+            Failure::new(exit::DATA, report)
+        }
+        _ => evaluate_failure(error),
+    }
 }
 
 /// An image by name; references and split do not matter.
@@ -168,8 +186,9 @@ fn parse(text: std::io::Result<String>, questions: bool) -> Result<Option<Line>,
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let line: Line =
-        serde_json::from_str(&text).map_err(|e| e.to_string().replace(" at line 1 column ", " at column "))?;
+    let line: Line = serde_json::from_str(&text).map_err(|e| {
+        e.to_string().replace(" at line 1 column ", " at column ").replace("struct Line at column 0", "an object")
+    })?;
     if questions && line.question.is_none() {
         return Err("missing field `question`".to_owned());
     }
