@@ -155,7 +155,7 @@ fn best_on_evaluation_splits(opened: &Opened, run: &RunDir, lines: &mut [Line]) 
         let file = evaluation.predictions_file(run, best, split);
         let known = scores.get(CheckpointChoice::Best, split).cloned().filter(|_| file.exists());
         let found = match known {
-            Some(scores) => SplitScores { scores, ..SplitScores::default() },
+            Some(scores) => SplitScores::from(scores),
             None => {
                 let data = evaluation.load(split).map_err(data_failure)?;
                 let model = opened.load(&run.model_file(best))?;

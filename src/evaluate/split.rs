@@ -65,6 +65,13 @@ pub struct SplitScores {
     captions: Option<(CaptionReport, Vec<Prediction>)>,
 }
 
+impl From<BTreeMap<String, f64>> for SplitScores {
+    /// Scores that were saved before, without those of each image.
+    fn from(scores: BTreeMap<String, f64>) -> Self {
+        Self { scores, ..Self::default() }
+    }
+}
+
 impl SplitScores {
     /// The scores, where every one must be there.
     ///
@@ -142,7 +149,7 @@ impl Evaluation<'_> {
                     true => score_answers(data, annotations, &answers, named)?,
                     false => BTreeMap::new(),
                 };
-                (SplitScores { scores, ..SplitScores::default() }, answers.len())
+                (SplitScores::from(scores), answers.len())
             }
         };
         let seconds = started.elapsed().as_secs_f64();
