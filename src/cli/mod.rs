@@ -26,6 +26,8 @@ mod show;
 mod status;
 mod stop;
 mod table;
+mod track;
+mod tracking;
 mod verify_resume;
 mod worker;
 
@@ -79,6 +81,8 @@ enum Command {
     Logs(logs::Args),
     /// Print and write the tables of measured beside published scores.
     Table(table::Args),
+    /// Tell an MLflow server what it lacks of runs.
+    Track(track::Args),
     /// Make the demo world; verify data on disk.
     Data(data::Args),
     /// Score checkpoints on splits; nothing is trained.
@@ -128,6 +132,7 @@ pub fn main() -> u8 {
         Command::Status(args) => status::execute(args, &context),
         Command::Logs(args) => logs::execute(args, &context),
         Command::Table(args) => table::execute(args, &context),
+        Command::Track(args) => track::execute(args, &context),
         Command::Data(args) => data::execute(args, &context),
         Command::Eval(args) => eval::execute(args, &context),
         Command::Caption(args) => predict::caption(args, &context),
