@@ -102,7 +102,11 @@ impl Server {
             let answer = self.get("metrics/get-history", &[("run_id", id), ("metric_key", key)]);
             let points = answer["metrics"].as_array().unwrap().iter();
             let point = |m: &Value| {
-                (m["step"].as_i64().unwrap_or(0), m["timestamp"].as_i64().unwrap(), m["value"].as_f64().unwrap().to_bits())
+                (
+                    m["step"].as_i64().unwrap_or(0),
+                    m["timestamp"].as_i64().unwrap(),
+                    m["value"].as_f64().unwrap().to_bits(),
+                )
             };
             let mut points: Vec<_> = points.map(point).collect();
             points.sort_unstable();
@@ -145,10 +149,10 @@ fn number_of(points: &Points) -> usize {
 }
 
 /// Arguments of `vlp`, told where the server is.
-fn command(folder: &Folder, server: &Server, args: &[&str]) -> Command {
+fn command(folder: &Folder, uri: &str, args: &[&str]) -> Command {
     let mut command = folder.command(args);
     command
-        .env("MLFLOW_TRACKING_URI", server.uri())
+        .env("MLFLOW_TRACKING_URI", uri)
         .env("MLFLOW_EXPERIMENT_NAME", "demo world")
         .env("MLFLOW_TRACKING_TOKEN", "t0ken-of-this-test")
         .stdin(Stdio::null());
@@ -156,7 +160,7 @@ fn command(folder: &Folder, server: &Server, args: &[&str]) -> Command {
 }
 
 fn sync(folder: &Folder, server: &Server) -> String {
-    let output = command(folder, server, &["track", "sync"]).output().unwrap();
+    let output = command(folder, &server.uri(), &["track", "sync"]).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     text
@@ -174,7 +178,7 @@ fn a_run_with_a_server_all_along_needs_no_sync() {
     server.start();
     let set = ["--set", "track.upload_best_checkpoint=true", "--set", "track.system_interval_s=1"];
     let args = [&["run", "tiny.toml"][..], &set].concat();
-    let output = command(&folder, &server, &args).output().unwrap();
+    let output = command(&folder, &server.uri(), &args).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains("track sync"), "{text}");
@@ -227,7 +231,8 @@ fn a_server_that_is_absent_killed_slow_and_back_gets_every_point_once_in_one_run
     let text = TINY.split("[[paper]]").next().unwrap().replace("splits = [\"test\"]", "splits = []");
     folder.write("tiny.toml", text.replace("epochs = 2", "epochs = 4000"));
     let args = ["run", "tiny.toml", "-q", "--set", "select.split=\"\"", "--set", "train.checkpoint_every_steps=50"];
-    let start = || command(&folder, &server_of(&server), &args).stderr(Stdio::piped()).spawn().unwrap();
+    let uri = server.uri();
+    let start = || command(&folder, &uri, &args).stderr(Stdio::null()).spawn().unwrap();
     let mut runner = start();
     wait_for("the first step", || {
         let runs = folder.path("runs/tiny");
@@ -280,11 +285,6 @@ fn a_server_that_is_absent_killed_slow_and_back_gets_every_point_once_in_one_run
     assert_eq!(number_of(&told), number_of(&written));
     assert_eq!(told, written);
     eprintln!("{} points", number_of(&written));
-}
-
-/// Where a server is or will be, without the power over it.
-fn server_of(server: &Server) -> Server {
-    Server { child: None, program: server.program.clone(), folder: server.folder.clone(), port: server.port }
 }
 
 #[test]
