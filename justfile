@@ -49,6 +49,10 @@ faults POINTS="100":
 test-slurm:
     scripts/slurm_test.sh
 
+# The MLflow sink against a real MLflow server (fetched from PyPI once)
+test-mlflow:
+    scripts/mlflow_test.sh
+
 # The tests on LibTorch
 test-tch:
     .ci/run libtorch

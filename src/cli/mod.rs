@@ -29,6 +29,8 @@ mod show;
 mod status;
 mod stop;
 mod table;
+mod track;
+mod tracking;
 mod verify_resume;
 mod worker;
 
@@ -88,6 +90,8 @@ enum Command {
     Report(report::Args),
     /// Show all runs; with --static, as a page with a link to each report.
     Dashboard(dashboard::Args),
+    /// Tell an MLflow server what it lacks of runs.
+    Track(track::Args),
     /// Make the demo world; verify data on disk.
     Data(data::Args),
     /// Score checkpoints on splits; nothing is trained.
@@ -140,6 +144,7 @@ pub fn main() -> u8 {
         Command::Compare(args) => compare::execute(args, &context),
         Command::Report(args) => report::execute(args, &context),
         Command::Dashboard(args) => dashboard::execute(args, &context),
+        Command::Track(args) => track::execute(args, &context),
         Command::Data(args) => data::execute(args, &context),
         Command::Eval(args) => eval::execute(args, &context),
         Command::Caption(args) => predict::caption(args, &context),

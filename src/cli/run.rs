@@ -13,6 +13,7 @@ use super::equivalence;
 use super::facts::facts;
 use super::report::after_run;
 use super::table;
+use super::tracking::{self, Tracking};
 use crate::config::{self, Experiment, Launcher, Overrides, Problems, Settings};
 
 use crate::launch::LaunchError;
@@ -101,6 +102,11 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     }
     let named: Vec<&Experiment> = prepared.named().map(|candidate| &candidate.experiment).collect();
     print_tables(&named, context)?;
+    for upstream in done.values() {
+        if let Upstream::Ready(record) = upstream {
+            tracking::send_tables(record);
+        }
+    }
     match failures.first() {
         None => Ok(exit::OK),
         Some((_, first)) => Err(Failure { code: first.code, report: unfinished(&failures, &skipped) }),
@@ -263,7 +269,10 @@ fn run_stage(
         }
         Ok(plan::plan(settings, &candidate.facts, &machine, run.path()).processes)
     };
-    match supervise::run(&run, launch, &mut processes).map_err(launch_failure)? {
+    let tracking = Tracking::start(&run, settings, true, context);
+    let outcome = supervise::run(&run, launch, &mut processes);
+    tracking.finish();
+    match outcome.map_err(launch_failure)? {
         Outcome::Finished => {
             after_run(&run);
             if !context.quiet {
@@ -292,9 +301,15 @@ fn run_under_slurm(
         eprintln!("note  nobody waits for it; {} goes on with what follows when it is over", same_command(args));
         return Ok(None);
     }
-    while slurm::state(&job).map_err(launch_failure)?.is_some() {
-        std::thread::sleep(SLURM_POLL);
-    }
+    let tracking = Tracking::start(run, settings, false, context);
+    let waited = loop {
+        match slurm::state(&job) {
+            Ok(Some(_)) => std::thread::sleep(SLURM_POLL),
+            over => break over,
+        }
+    };
+    tracking.finish();
+    waited.map_err(launch_failure)?;
     let record = RunRecord::read(run).map_err(track_failure)?;
     match record.condition {
         Condition::Finished => {

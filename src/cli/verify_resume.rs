@@ -104,6 +104,7 @@ fn start(args: &Args, settings: &Settings, runs: &Path) -> Result<Child, Failure
         "train.log_every=1".into(),
         "launch.launcher=local".into(),
         "launch.max_restarts=0".into(),
+        "track.mlflow=off".into(),
         "select.split=\"\"".into(),
         "evaluate.splits=[]".into(),
         "paper=[]".into(),

@@ -7,6 +7,7 @@
 mod data;
 mod launch;
 mod metrics;
+mod track;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
 pub use launch::{LaunchSettings, Launcher, SlurmSettings};
 pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
+pub use track::{MlflowMode, TrackSettings};
 
 /// All settings of one experiment. Every key has a value: a default, or one given by a layer above it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +49,8 @@ pub struct Settings {
     pub slurm: SlurmSettings,
     /// Folders that a run writes to.
     pub output: OutputSettings,
+    /// What is told to an MLflow server, and how often the machine is measured.
+    pub track: TrackSettings,
     /// Rows of published tables that this experiment reproduces.
     pub paper: Vec<PaperRow>,
 }

@@ -1,17 +1,26 @@
 //! The journal of a run: every state change, metric, event and warning, one JSON object per line, only ever appended to.
 //!
 //! A crash can leave a torn last line; it is cut off at the next opening or append, and quoted in a warning entry, so
-//! that no complete line is lost. Metrics that are not finite survive as the strings `"NaN"`, `"inf"` and `"-inf"`.
+//! that no complete line is lost. An append syncs the file when that has not been done for [`SYNC_EVERY`]; checkpoints and
+//! changes of state sync it at once. Metrics that are not finite survive as the strings `"NaN"`, `"inf"` and `"-inf"`.
 //! The runner and rank 0 append to the same file, which is why each append takes the lock of the file for a moment.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{TrackError, now};
+
+/// Longest time that appended lines stay unsafe from a power cut while more are appended.
+const SYNC_EVERY: Duration = Duration::from_secs(3);
+
+/// Bytes at the end of the journal in which the newest metric is looked for.
+const TAIL: u64 = 1 << 16;
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +115,7 @@ impl Entry {
 pub struct Journal {
     file: File,
     path: PathBuf,
+    synced: Cell<Instant>,
 }
 
 impl Journal {
@@ -113,22 +123,44 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self, TrackError> {
         let file =
             File::options().read(true).append(true).create(true).open(path).map_err(TrackError::io("open", path))?;
-        let journal = Self { file, path: path.to_path_buf() };
+        let journal = Self { file, path: path.to_path_buf(), synced: Cell::new(Instant::now()) };
         journal.locked(|| journal.repair())?;
         Ok(journal)
     }
 
-    /// Appends one line. It is in the file, but not yet safe from a power cut: see [`Journal::sync`].
+    /// Appends one line. It is in the file, and safe from a power cut after [`Journal::sync`], or after the first append that comes
+    /// three seconds later.
     pub fn append(&self, entry: &Entry) -> Result<(), TrackError> {
         self.locked(|| {
             self.repair()?;
             self.write(entry)
-        })
+        })?;
+        if self.synced.get().elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
     }
 
     /// Forces all lines to the disk.
     pub fn sync(&self) -> Result<(), TrackError> {
+        self.synced.set(Instant::now());
         self.file.sync_data().map_err(TrackError::io("sync", &self.path))
+    }
+
+    /// Step and epoch of the newest metric, among the last lines of the file.
+    pub fn last_point(&self) -> Result<Option<(u64, u64)>, TrackError> {
+        let tail = self.tail().map_err(TrackError::io("read", &self.path))?;
+        let mut lines = tail.split(|byte| *byte == b'\n').rev();
+        Ok(lines.find_map(|line| match serde_json::from_slice(line).ok()? {
+            Entry { what: What::Metric { step, epoch, .. }, .. } => Some((step, epoch)),
+            _ => None,
+        }))
+    }
+
+    fn tail(&self) -> std::io::Result<Vec<u8>> {
+        let mut file = &self.file;
+        let length = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn write(&self, entry: &Entry) -> Result<(), TrackError> {

@@ -16,10 +16,11 @@ use super::{TrackError, now, time_text, write_atomic};
 use crate::config::{self, Settings};
 
 /// Keys (or their first parts) that change how a run is described, stored, or fed, but not what it computes.
-const WITHOUT_INFLUENCE: [&str; 19] = [
+const WITHOUT_INFLUENCE: [&str; 20] = [
     "experiment.description",
     "metrics",
     "output",
+    "track",
     "paper",
     "data.workers",
     "data.prefetch",

@@ -1,14 +1,17 @@
-//! Run records: the folder of a run, its lock file, its journal, its scores and its progress lines.
+//! Run records: the folder of a run, its lock file, its journal, its scores and its progress lines; and what an MLflow server
+//! is told of them.
 //!
 //! Everything a run leaves behind is written and read here, and nothing that cost compute is ever overwritten. This
 //! module starts no process, trains nothing and compares nothing with the paper.
 
 mod journal;
 mod lock;
+pub mod mlflow;
 mod progress;
 mod rank_log;
 mod run_dir;
 mod run_record;
+mod system;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,7 @@ pub use progress::{Progress, ProgressPoint, duration_text, line_text};
 pub use rank_log::{render_line, tail};
 pub use run_dir::{Alive, Held, RunDir};
 pub use run_record::{Condition, LOSS, RunRecord, Scores, selection_metric};
+pub use system::System;
 
 /// What can go wrong with the records of a run.
 #[derive(Debug, thiserror::Error)]

@@ -29,6 +29,9 @@ const BEAT: Duration = Duration::from_millis(200);
 /// File that the runner of a folder holds.
 const RUNNER: &str = ".runner.lock";
 
+/// File that the one who tells an MLflow server of a folder holds.
+const MLFLOW: &str = ".mlflow.lock";
+
 /// A run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunDir {
@@ -152,6 +155,11 @@ impl RunDir {
         self.path.join("scores.json")
     }
 
+    /// `mlflow.json`: what MLflow servers know of the run; made when there is one.
+    pub fn mlflow_file(&self) -> PathBuf {
+        self.path.join("mlflow.json")
+    }
+
     /// Folder of the submissions for an evaluation server; made when there is one.
     pub fn submissions(&self) -> PathBuf {
         self.path.join("submissions")
@@ -219,6 +227,11 @@ impl RunDir {
     /// Takes hold of the folder for running in it; an error when another process has it.
     pub fn hold(&self) -> Result<Held, TrackError> {
         self.lock(&self.path.join(RUNNER), HOLD_ATTEMPTS)
+    }
+
+    /// Becomes the one that tells an MLflow server of this folder; an error when another process is.
+    pub(super) fn hold_mlflow(&self) -> Result<Held, TrackError> {
+        self.lock(&self.path.join(MLFLOW), HOLD_ATTEMPTS)
     }
 
     /// Takes the place of one rank; an error when another process keeps it.

@@ -76,7 +76,8 @@ impl Folder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vlp"));
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
-            if name.starts_with("VLP_") || name.ends_with("_ROOT") || name == "RUST_LOG" {
+            if name.starts_with("VLP_") || name.starts_with("MLFLOW_") || name.ends_with("_ROOT") || name == "RUST_LOG"
+            {
                 command.env_remove(name);
             }
         }
