@@ -33,7 +33,7 @@ impl Background {
         Ok(Self { stop, thread })
     }
 
-    /// Sends what is left, for [`FAREWELL`] at most and only while the server takes it; the error says why something is left.
+    /// Sends what is left, for 20 s at most and only while the server takes it; the error says why something is left.
     pub fn finish(self) -> Result<(), MlflowError> {
         // A thread that gave up before has no ear for it.
         let _ = self.stop.send(());
