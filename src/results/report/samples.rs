@@ -156,7 +156,9 @@ fn group_html(group: &[&Said]) -> String {
         let cards: String = ids.iter().map(|id| card(id, group, &texts, references.get(*id))).collect();
         format!("<div class=\"samples\">\n{cards}</div>\n")
     };
-    let at = |i: usize| shared[i * shared.len() / shown];
+    // One further at each step where there is room: questions come in equal rows per image, and each kind is to be seen.
+    let shift = usize::from(shared.len() >= shown * shown);
+    let at = |i: usize| shared[i * shared.len() / shown + i * shift];
     out.push_str(&cards(&(0..shown).map(at).collect::<Vec<_>>()));
     let mut scored: Vec<(&str, f64)> =
         shared.iter().filter_map(|id| Some((*id, *first.per_image.get(*id)?.get("cider")?))).collect();
