@@ -86,27 +86,42 @@ fn a_run_killed_anywhere_ends_with_the_same_bytes() {
     let folder = world();
     let started = Instant::now();
     assert!(start(&folder).wait().unwrap().success());
-    let whole = started.elapsed();
+    // The first run may be slower than the others, and the machine busier at times: what a run takes is measured all along.
+    let mut whole = started.elapsed();
     let expected = result(&folder);
     assert_eq!(expected.losses.len(), 10);
 
     let points: usize = std::env::var("FAULT_POINTS").map_or(20, |text| text.parse().unwrap());
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(6);
-    let mut hits = 0;
-    for point in 0..points {
+    let (mut hits, mut misses) = (0, 0);
+    while hits < points {
         std::fs::remove_dir_all(folder.path("runs")).unwrap();
-        let moment = whole.mul_f64(random.random_range(0.0..1.0));
+        let fraction = random.random_range(0.0..1.0);
         let target = ["rank 0", "rank 1", "both ranks", "the runner"][random.random_range(0..4)];
+        let moment = whole.mul_f64(fraction);
+        let started = Instant::now();
         let mut runner = start(&folder);
-        std::thread::sleep(moment);
-        let ranks = workers(runner.id());
-        match target {
-            "rank 0" => ranks.get(&0).copied().into_iter().for_each(kill),
-            "rank 1" => ranks.get(&1).copied().into_iter().for_each(kill),
-            "both ranks" => ranks.values().copied().for_each(kill),
-            _ => kill(runner.id() as i32),
+        // A run that ends earlier is not waited for: its time is the better measure.
+        while started.elapsed() < moment && runner.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        hits += usize::from(target == "the runner" || !ranks.is_empty());
+        if runner.try_wait().unwrap().is_some() {
+            whole = started.elapsed();
+        }
+        let ranks = workers(runner.id());
+        let struck: Vec<i32> = match target {
+            "rank 0" => ranks.get(&0).copied().into_iter().collect(),
+            "rank 1" => ranks.get(&1).copied().into_iter().collect(),
+            "both ranks" => ranks.values().copied().collect(),
+            _ if runner.try_wait().unwrap().is_none() => vec![runner.id() as i32],
+            _ => Vec::new(),
+        };
+        struck.iter().copied().for_each(kill);
+        if struck.is_empty() {
+            misses += 1;
+        } else {
+            hits += 1;
+        }
         let first = runner.wait().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while !ranks.values().all(|process| gone(*process)) {
@@ -116,11 +131,11 @@ fn a_run_killed_anywhere_ends_with_the_same_bytes() {
         if !first.success() {
             let again = folder.vlp(&RUN);
             let text = String::from_utf8_lossy(&again.stderr);
-            assert!(again.status.success(), "point {point}: {target} at {moment:?}: {text}");
+            assert!(again.status.success(), "point {hits}: {target} at {moment:?}: {text}");
         }
-        assert!(result(&folder) == expected, "point {point}: {target} at {moment:?}: another result");
+        assert!(result(&folder) == expected, "point {hits}: {target} at {moment:?}: another result");
+        assert!(misses <= 10 * points, "{misses} moments found no process at work, {hits} did");
     }
-    assert!(hits * 2 >= points, "only {hits} of {points} moments hit a process at work");
 }
 
 #[test]
