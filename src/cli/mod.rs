@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. The only place that prints results and decides exit codes.
 
+mod bench;
 mod check;
 mod compare;
 mod context;
@@ -108,6 +109,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Compare what this machine computes with the reference.
     Selftest(selftest::Args),
+    /// Time this machine: training step, decoding, self-critical step.
+    Bench(bench::Args),
     /// Print the completion script of a shell.
     Completions {
         /// Shell.
@@ -153,6 +156,7 @@ pub fn main() -> u8 {
         Command::Convert(args) => convert::execute(args, &context),
         Command::Doctor(args) => doctor::execute(args, &context),
         Command::Selftest(args) => selftest::execute(args, &context),
+        Command::Bench(args) => bench::execute(args, &context),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "vlp", &mut std::io::stdout());
             Ok(exit::OK)

@@ -1,0 +1,120 @@
+//! Times of the network: a training step, decoding, a self-critical step.
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::Part;
+use super::clock::{Clock, Row};
+use super::world::{MASKED, World};
+use crate::config::ObjectiveKind;
+use crate::decode::{self, BeamSettings, Stepper};
+use crate::model::host_values;
+use crate::train::bert_adam::{BertAdam, host_gradients};
+use crate::train::step::Objective;
+
+/// Words that are decoded.
+const WORDS: usize = 20;
+
+/// Steps that the learning rate is planned for.
+const STEPS: u64 = 1000;
+
+/// A step of masked-word training: loss, gradients, optimiser, as the training loop takes it.
+pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) -> Vec<Row> {
+    let batch = world.batch(size, MASKED);
+    let objective = Objective::new(&world.settings, &world.data, &world.tokenizer);
+    let mut adam = BertAdam::new(&world.settings.train, STEPS);
+    let mut model = world.model(device);
+    let mut clock = Clock::new(Part::CeStep, size);
+    for repetition in 0..=repetitions {
+        let loss = clock.time("forward", || {
+            let loss = objective.loss(&model, &batch, 1, device, repetition as u64).total;
+            host_values(loss.clone());
+            loss
+        });
+        let gradients = clock.time("backward", || host_gradients(&model, &mut loss.backward()));
+        model = clock.time("optimiser", || adam.step(model, gradients).0);
+    }
+    let (flops, samples) = (world.flops(), size as f64);
+    let forward = flops.masked(batch.text_slots, MASKED);
+    clock.rows(|work| {
+        let key = |what: &str| vec![format!("CE step, batch {size}: {what}")];
+        match work {
+            "forward" => (Some(samples * forward), key("forward")),
+            "backward" => (Some(samples * flops.backward(forward)), key("backward")),
+            _ => (None, key("BertAdam")),
+        }
+    })
+}
+
+/// Greedy decoding of [`WORDS`] words. Captions of random weights hardly end before.
+pub fn greedy(world: &World, device: &Device, size: usize, repetitions: usize) -> Vec<Row> {
+    decoding(world, device, Part::Greedy, size, 1, repetitions, |stepper| {
+        decode::greedy(stepper, WORDS, world.layout.sep).len()
+    })
+}
+
+/// Beam search, as long.
+pub fn beam(world: &World, device: &Device, size: usize, beams: usize, repetitions: usize) -> Vec<Row> {
+    let settings = BeamSettings {
+        beam_size: beams,
+        max_length: WORDS,
+        min_length: 0,
+        length_penalty: 0.0,
+        no_repeat_ngram: 0,
+        ignored: Vec::new(),
+        end: world.layout.sep,
+    };
+    decoding(world, device, Part::Beam, size, beams, repetitions, |stepper| {
+        decode::beam_search(stepper, &settings).len()
+    })
+}
+
+fn decoding(
+    world: &World,
+    device: &Device,
+    part: Part,
+    size: usize,
+    beams: usize,
+    repetitions: usize,
+    search: impl Fn(Stepper) -> usize,
+) -> Vec<Row> {
+    let batch = world.batch(size, MASKED);
+    let model = world.model(device).valid();
+    let mut clock = Clock::new(part, size);
+    for _ in 0..=repetitions {
+        clock.time("decoding", || {
+            let [features, positions] = world.regions(&batch, device);
+            search(Stepper::new(&model, world.prompt(), features, positions))
+        });
+    }
+    let flops = size as f64 * (world.flops().image() + world.flops().steps(WORDS, beams));
+    let name = if part == Part::Greedy { "greedy".to_owned() } else { format!("beam {beams}") };
+    clock.rows(|_| (Some(flops), vec![format!("{name}, batch {size}, {WORDS} steps: {size} images")]))
+}
+
+/// A self-critical step: the loss (greedy captions, sampled captions, rewards, the pass over the texts), then the gradients.
+pub fn scst(world: &World, device: &Device, size: usize, repetitions: usize) -> Vec<Row> {
+    let settings = world.with_objective(ObjectiveKind::Scst);
+    let batch = world.batch(size, 0);
+    let objective = Objective::new(&settings, &world.data, &world.tokenizer);
+    let model = world.model(device);
+    let mut clock = Clock::new(Part::Scst, size);
+    for repetition in 0..=repetitions {
+        let loss = clock.time("loss", || {
+            let loss = objective.loss(&model, &batch, 1, device, repetition as u64).total;
+            host_values(loss.clone());
+            loss
+        });
+        clock.time("backward", || host_gradients(&model, &mut loss.backward()).len());
+    }
+    let (flops, words, samples) = (world.flops(), settings.data.max_text_length + 1, size as f64);
+    let with_gradient = flops.image() + flops.text(words);
+    let decoded = flops.image() + 2.0 * flops.steps(words, 1);
+    clock.rows(|work| {
+        let key = |what: &str| format!("SCST step, batch {size}, {words} steps: {what}");
+        match work {
+            "loss" => (Some(samples * (decoded + with_gradient)), ["greedy", "sample", "reward"].map(key).into()),
+            _ => (Some(samples * flops.backward(with_gradient)), vec![key("backward")]),
+        }
+    })
+}

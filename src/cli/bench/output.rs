@@ -1,0 +1,117 @@
+//! Measurements as Markdown tables or JSON.
+
+use serde_json::{Value, json};
+
+use super::super::score::output::table;
+use super::Measurements;
+use super::reference::Reference;
+
+const TIMES: [&str; 8] = ["Part", "Work", "Median s", "Least", "Most", "Per second", "GFLOP", "Of matrix rate"];
+
+/// What the machine can do, the times, the memory; with a reference, its numbers and how many times faster this is.
+pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
+    let text = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
+    let machine = [
+        ("Device", found.device.clone()),
+        ("Threads", found.threads.to_string()),
+        ("Matrix products, GFLOP/s", format!("{:.0}", found.rates.matrix_gflops)),
+        ("Copies, GB/s", format!("{:.1}", found.rates.copy_gb_per_s)),
+    ];
+    let machine: Vec<Vec<String>> = machine.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+
+    let mut header = text(&TIMES);
+    if reference.is_some() {
+        header.extend(text(&["Reference s", "Times as fast"]));
+    }
+    let rows: Vec<Vec<String>> = found
+        .rows
+        .iter()
+        .map(|row| {
+            let (median, [least, most]) = (row.median(), row.range());
+            let mut cells = vec![row.part.name().to_owned(), row.work.clone()];
+            cells.extend([median, least, most].map(seconds));
+            cells.push(format!("{:.1}", row.items as f64 / median));
+            cells.push(row.flops.map_or(String::new(), |flops| format!("{:.1}", flops / 1e9)));
+            let share = row.flops.map(|flops| flops / median / 1e9 / found.rates.matrix_gflops);
+            cells.push(share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0)));
+            if let Some(reference) = reference {
+                let theirs = reference.sum(&row.reference);
+                cells.push(theirs.map_or(String::new(), seconds));
+                cells.push(theirs.map_or(String::new(), |theirs| format!("{:.2}", theirs / median)));
+            }
+            cells
+        })
+        .collect();
+
+    let mut header_of_memory = text(&["Part", "Peak MiB"]);
+    if reference.is_some() {
+        header_of_memory.extend(text(&["Reference MiB", "Share"]));
+    }
+    let memory: Vec<Vec<String>> = found
+        .memory
+        .iter()
+        .map(|memory| {
+            let mut cells = vec![memory.part.name().to_owned(), memory.mib.to_string()];
+            if let Some(reference) = reference {
+                let theirs = reference.sum(memory.reference.as_slice());
+                cells.push(theirs.map_or(String::new(), |theirs| format!("{theirs:.0}")));
+                cells.push(theirs.map_or(String::new(), |theirs| format!("{:.2}", memory.mib as f64 / theirs)));
+            }
+            cells
+        })
+        .collect();
+    [table(&text(&["Machine", ""]), &machine, 1), table(&header, &rows, 2), table(&header_of_memory, &memory, 1)]
+        .join("\n")
+}
+
+/// Four digits that count.
+fn seconds(value: f64) -> String {
+    let places = (3 - value.log10().floor() as i32).clamp(0, 9) as usize;
+    format!("{value:.places$}")
+}
+
+/// The same with all digits.
+pub fn json(found: &Measurements, reference: Option<&Reference>) -> String {
+    let times: Vec<Value> = found
+        .rows
+        .iter()
+        .map(|row| {
+            let (median, [least, most]) = (row.median(), row.range());
+            let theirs = reference.and_then(|reference| reference.sum(&row.reference));
+            json!({
+                "part": row.part.name(),
+                "work": row.work,
+                "items": row.items,
+                "seconds": { "median": median, "least": least, "most": most, "all": row.seconds },
+                "items_per_s": row.items as f64 / median,
+                "flops": row.flops,
+                "of_matrix_rate": row.flops.map(|flops| flops / median / 1e9 / found.rates.matrix_gflops),
+                "reference_s": theirs,
+                "times_as_fast": theirs.map(|theirs| theirs / median),
+            })
+        })
+        .collect();
+    let memory: Vec<Value> = found
+        .memory
+        .iter()
+        .map(|memory| {
+            let theirs = reference.and_then(|reference| reference.sum(memory.reference.as_slice()));
+            json!({
+                "part": memory.part.name(),
+                "peak_mib": memory.mib,
+                "reference_mib": theirs,
+                "share": theirs.map(|theirs| memory.mib as f64 / theirs),
+            })
+        })
+        .collect();
+    let all = json!({
+        "device": found.device,
+        "threads": found.threads,
+        "size": found.size.name(),
+        "matrix_gflops": found.rates.matrix_gflops,
+        "copy_gb_per_s": found.rates.copy_gb_per_s,
+        "times": times,
+        "memory": memory,
+    });
+    format!("{all:#}\n")
+}
