@@ -58,7 +58,7 @@ fn step_by_step(world: &World, mask: ScstMask, draws: &[Vec<u32>]) -> Vec<Vec<f3
     let (features, positions) = (world.features.clone().inner(), world.positions.clone().inner());
     let image = encode_image(&model, PROMPT, features, positions, Pass::Train(&stream));
     let horizons = (mask == ScstMask::Reference).then(|| captions().iter().map(Vec::len).collect());
-    let dropout = TextDropout { seed: mix(SEED ^ 2), words: EXTENT.words };
+    let dropout = TextDropout { seed: mix(SEED ^ 2), words: EXTENT.words, first: 0 };
     let mut stepper = Stepper::behind(&model, PROMPT, image).with_horizons(horizons).with_dropout(dropout);
     let mut found = vec![Vec::new(); draws.len()];
     let mut last: Option<Vec<u32>> = None;

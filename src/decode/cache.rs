@@ -50,7 +50,7 @@ pub fn encode_image(
     let layers = &model.bert.encoder.layer;
     let mut image = Vec::with_capacity(layers.len());
     for (i, layer) in layers.iter().enumerate() {
-        let keys = layer.keys_values(x.clone());
+        let keys = layer.keys_values(x.clone()).packed();
         if i + 1 < layers.len() {
             let context = layer.attend(x.clone(), &keys, visible.clone(), pass);
             x = layer.complete(context, x, pass);
@@ -68,6 +68,8 @@ pub struct TextDropout {
     pub seed: u64,
     /// W.
     pub words: usize,
+    /// The first image with dropout; those before are written without.
+    pub first: usize,
 }
 
 /// The state of incremental decoding for a batch of images.
@@ -223,7 +225,7 @@ impl<'a> Stepper<'a> {
         let written = self.text_length + count - 1;
         let query = words + written;
         Part {
-            samples: self.origins.clone(),
+            samples: self.origins.iter().map(|origin| origin.checked_sub(dropout.first)).collect(),
             rows: (self.text_length..written).chain([query]).collect(),
             all_rows: 2 * words,
             columns: (0..image + written).chain([image + query]).collect(),

@@ -1,6 +1,7 @@
 //! Greedy decoding: the most probable word at each step; the first of equal ones.
 
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 
 use super::cache::Stepper;
 use crate::model::host_values;
@@ -48,16 +49,12 @@ pub fn greedy_logits(mut stepper: Stepper, steps: usize) -> (Vec<Vec<u32>>, Vec<
 
 /// Index of the largest logit of each row.
 pub(super) fn best_words(logits: Tensor<2>) -> Vec<u32> {
-    let [rows, vocabulary] = logits.dims();
-    let values = host_values(logits);
-    (0..rows)
-        .map(|row| {
-            let row = &values[row * vocabulary..(row + 1) * vocabulary];
-            let best = row
-                .iter()
-                .enumerate()
-                .fold((0, f32::NEG_INFINITY), |best, (i, v)| if *v > best.1 { (i, *v) } else { best });
-            best.0 as u32
-        })
-        .collect()
+    let [_, vocabulary] = logits.dims();
+    host_values(logits).par_chunks_exact(vocabulary).map(best_word).collect()
+}
+
+/// Index of the largest logit, the first of equal ones.
+pub(super) fn best_word(logits: &[f32]) -> u32 {
+    let start = (0, f32::NEG_INFINITY);
+    logits.iter().enumerate().fold(start, |best, (i, v)| if *v > best.1 { (i, *v) } else { best }).0 as u32
 }

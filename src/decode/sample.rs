@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::cache::Stepper;
-use super::greedy::best_words;
+use super::greedy::{best_word, best_words};
 use crate::model::host_values;
 use crate::model::layers::mix;
 
@@ -38,24 +38,34 @@ impl Extent {
     }
 }
 
-/// Captions drawn word by word, one of W ids per image of `stepper`, as they were drawn: the word behind the end too, which
-/// counts in the loss, then padding. Images whose captions are complete leave the batch.
-pub fn sample(stepper: Stepper, extent: Extent, seed: u64) -> Vec<Vec<u32>> {
-    write(stepper, extent, |stepper, last, images, step| {
+/// The greedy captions, one of W ids per image of `stepper`, as they were written: the word behind the end too, which counts
+/// in the loss, then padding. Images whose captions are complete leave the batch.
+pub fn greedy_to(stepper: Stepper, extent: Extent) -> Vec<Vec<u32>> {
+    write(stepper, extent, |stepper, last, _, _| best_words(stepper.logits(last)))
+}
+
+/// Captions of both kinds in the same form: the first half of `stepper`'s images greedily, the second half with words drawn
+/// from their distributions.
+pub fn greedy_and_sample(stepper: Stepper, extent: Extent, seed: u64) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
+    let half = stepper.rows() / 2;
+    let mut greedy = write(stepper, extent, |stepper, last, images, step| {
         let logits = stepper.logits(last);
         let [_, vocabulary] = logits.dims();
         let values = host_values(logits);
-        let draw = |(row, image): (&[f32], &usize)| {
-            let bits = mix(seed ^ mix(((*image as u64) << 20) ^ step as u64));
-            draw_word(row, (bits >> 11) as f64 / (1u64 << 53) as f64)
+        let word = |(row, image): (&[f32], &usize)| match image.checked_sub(half) {
+            None => best_word(row),
+            Some(image) => draw_word(row, point(seed, image, step)),
         };
-        values.par_chunks_exact(vocabulary).zip(images).map(draw).collect()
-    })
+        values.par_chunks_exact(vocabulary).zip(images).map(word).collect()
+    });
+    let drawn = greedy.split_off(half);
+    (greedy, drawn)
 }
 
-/// The greedy captions in the same form.
-pub fn greedy_to(stepper: Stepper, extent: Extent) -> Vec<Vec<u32>> {
-    write(stepper, extent, |stepper, last, _, _| best_words(stepper.logits(last)))
+/// The number, from 0 to 1, that decides the word of an image at a step.
+fn point(seed: u64, image: usize, step: usize) -> f64 {
+    let bits = mix(seed ^ mix(((image as u64) << 20) ^ step as u64));
+    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Writes word by word; `next` gives the words of the images still in the batch.

@@ -74,6 +74,17 @@ pub struct KeysValues {
     pub values: Tensor<4>,
 }
 
+impl KeysValues {
+    /// The same, each in one block of memory in the order of its axes, so that no product over them copies them first.
+    pub fn packed(self) -> Self {
+        let pack = |t: Tensor<4>| {
+            let shape = t.dims();
+            t.reshape([shape.iter().product::<usize>()]).reshape(shape)
+        };
+        Self { keys: pack(self.keys), values: pack(self.values) }
+    }
+}
+
 impl ResidualOutput {
     fn forward<const N: usize>(&self, x: Tensor<N>, residual: Tensor<N>, prob: f64, pass: Pass) -> Tensor<N> {
         self.layer_norm.forward(dropout(self.dense.forward(x), prob, pass) + residual)

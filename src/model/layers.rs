@@ -78,8 +78,8 @@ pub enum Pass<'a> {
 /// `[b, A, q, k]` for rows and columns of `[B, A, Q, K]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
-    /// `[b]`: sample of the larger batch.
-    pub samples: Vec<usize>,
+    /// `[b]`: sample of the larger batch; none for one that has no dropout.
+    pub samples: Vec<Option<usize>>,
     /// `[q]`: row.
     pub rows: Vec<usize>,
     /// Q.
@@ -91,31 +91,30 @@ pub struct Part {
 }
 
 impl Part {
-    /// Places of the elements of `shape` (3 or 4 axes) in the larger tensor, in order.
-    fn places(&self, shape: &[usize]) -> Vec<usize> {
-        let mut places = Vec::with_capacity(shape.iter().product());
-        match *shape {
-            [_, _, width] => {
-                for sample in &self.samples {
-                    for row in &self.rows {
-                        let start = (sample * self.all_rows + row) * width;
-                        places.extend(start..start + width);
-                    }
+    /// The elements of the larger tensor's mask that stand at the places of `shape` (3 or 4 axes), in order.
+    fn mask(&self, shape: &[usize], prob: f64, key: u64) -> Vec<f32> {
+        let (heads, width) = match *shape {
+            [_, _, width] => (1, width),
+            [_, heads, _, _] => (heads, self.columns.len()),
+            _ => return dropout_mask(shape.iter().product(), prob, key),
+        };
+        let of_sample = heads * self.rows.len() * width;
+        let mut mask = vec![1f32; self.samples.len() * of_sample];
+        mask.par_chunks_mut(of_sample.max(1)).zip(&self.samples).for_each(|(values, sample)| {
+            let Some(sample) = sample else { return };
+            for (i, values) in values.chunks_exact_mut(width.max(1)).enumerate() {
+                let (head, row) = (i / self.rows.len(), self.rows[i % self.rows.len()]);
+                let start = (sample * heads + head) * self.all_rows + row;
+                for (column, value) in values.iter_mut().enumerate() {
+                    let place = match shape.len() {
+                        3 => start * width + column,
+                        _ => start * self.all_columns + self.columns[column],
+                    };
+                    *value = dropout_value(place, prob, key);
                 }
             }
-            [_, heads, _, _] => {
-                for sample in &self.samples {
-                    for head in 0..heads {
-                        for row in &self.rows {
-                            let start = ((sample * heads + head) * self.all_rows + row) * self.all_columns;
-                            places.extend(self.columns.iter().map(|column| start + column));
-                        }
-                    }
-                }
-            }
-            _ => places.extend(0..shape.iter().product()),
-        }
-        places
+        });
+        mask
     }
 }
 
@@ -128,9 +127,7 @@ pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D>
     let key = stream.next_key();
     let shape = x.shape();
     let mask = match pass {
-        Pass::Part(_, part) => {
-            part.places(&x.dims()).into_iter().map(|place| dropout_value(place, prob, key)).collect()
-        }
+        Pass::Part(_, part) => part.mask(&x.dims(), prob, key),
         _ => dropout_mask(shape.num_elements(), prob, key),
     };
     let device = x.device().inner();
@@ -195,7 +192,13 @@ mod tests {
         let ones = |shape: [usize; 4]| Tensor::<4>::ones(shape, &Device::flex());
         let values = |t: Tensor<4>| t.into_data().try_into_vec::<f32>().unwrap();
         let whole = values(dropout(ones([3, 2, 4, 5]), 0.5, Pass::Train(&stream())));
-        let part = Part { samples: vec![2, 0], rows: vec![3, 1], all_rows: 4, columns: vec![0, 4], all_columns: 5 };
+        let part = Part {
+            samples: vec![Some(2), Some(0)],
+            rows: vec![3, 1],
+            all_rows: 4,
+            columns: vec![0, 4],
+            all_columns: 5,
+        };
         let some = values(dropout(ones([2, 2, 2, 2]), 0.5, Pass::Part(&stream(), &part)));
         let mut expected = Vec::new();
         for sample in [2, 0] {
@@ -206,11 +209,14 @@ mod tests {
             }
         }
         assert_eq!(some, expected);
+        let without = Part { samples: vec![None, Some(0)], ..part.clone() };
+        let some = values(dropout(ones([2, 2, 2, 2]), 0.5, Pass::Part(&stream(), &without)));
+        assert_eq!(some, [&[1.0; 8], &expected[8..]].concat());
         let whole = dropout(Tensor::<3>::ones([3, 4, 6], &Device::flex()), 0.5, Pass::Train(&stream()));
         let some = dropout(
             Tensor::<3>::ones([1, 1, 6], &Device::flex()),
             0.5,
-            Pass::Part(&stream(), &Part { samples: vec![1], rows: vec![2], ..part }),
+            Pass::Part(&stream(), &Part { samples: vec![Some(1)], rows: vec![2], ..part }),
         );
         let whole: Vec<f32> = whole.into_data().try_into_vec().unwrap();
         assert_eq!(some.into_data().try_into_vec::<f32>().unwrap(), whole[(4 + 2) * 6..(4 + 3) * 6]);

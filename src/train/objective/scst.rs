@@ -15,7 +15,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::config::ScstMask;
 use crate::decode::cache::{PADDING_SEGMENT, SEGMENTS};
-use crate::decode::{Extent, Prompt, Stepper, TextDropout, encode_image, greedy_to, sample};
+use crate::decode::{Extent, Prompt, Stepper, TextDropout, encode_image, greedy_and_sample};
 use crate::metrics::cider::{DocumentFrequencies, SelfCritical, self_critical, self_critical_over, until_padding};
 use crate::metrics::ngram::NgramCounts;
 use crate::model::Vlp;
@@ -76,7 +76,7 @@ pub fn text_log_probs(
     let bias = TensorData::new(bias, [batch, 1, rows, image_length + rows]);
     let mut bias = Tensor::<4>::from_data(bias, &device);
     let queries = Part {
-        samples: (0..batch).collect(),
+        samples: (0..batch).map(Some).collect(),
         rows: (words..rows).collect(),
         all_rows: rows,
         columns: (0..image_length + rows).collect(),
@@ -175,17 +175,20 @@ impl SelfCriticalObjective {
             ScstMask::Reference => Some(captions.iter().map(Vec::len).collect()),
             ScstMask::Causal => None,
         };
-        let baseline = Stepper::new(&frozen, self.prompt, features.clone().inner(), positions.clone().inner());
-        let greedy = greedy_to(baseline.with_horizons(horizons.clone()), extent);
-
+        // The greedy captions and the drawn ones are written side by side: each step reads all weights, for 2·B rows as for B.
+        let plain = (features.clone().inner(), positions.clone().inner());
+        let plain = encode_image(&frozen, self.prompt, plain.0, plain.1, Pass::Evaluate);
         let stream = DropoutStream::new(image_seed);
         let image = encode_image(model, self.prompt, features, positions, Pass::Train(&stream));
-        let detached = image
-            .iter()
-            .map(|layer| KeysValues { keys: layer.keys.clone().inner(), values: layer.values.clone().inner() });
-        let stepper = Stepper::behind(&frozen, self.prompt, detached.collect());
-        let stepper = stepper.with_horizons(horizons.clone()).with_dropout(TextDropout { seed: text_seed, words });
-        let draws = sample(stepper, extent, draw_seed);
+        let beside = |plain: Tensor<4>, image: &Tensor<4>| Tensor::cat(vec![plain, image.clone().inner()], 0);
+        let both = plain.into_iter().zip(&image).map(|(plain, image)| KeysValues {
+            keys: beside(plain.keys, &image.keys),
+            values: beside(plain.values, &image.values),
+        });
+        let stepper = Stepper::behind(&frozen, self.prompt, both.collect());
+        let stepper = stepper.with_horizons(horizons.as_ref().map(|horizons| horizons.repeat(2)));
+        let dropout = TextDropout { seed: text_seed, words, first: captions.len() };
+        let (greedy, draws) = greedy_and_sample(stepper.with_dropout(dropout), extent, draw_seed);
 
         let cut = |rows: &[Vec<u32>]| rows.iter().map(|row| extent.cut(row)).collect::<Vec<_>>();
         let (sampled, greedy, paired) = (cut(&draws), cut(&greedy), cut(captions));
