@@ -22,6 +22,13 @@ pub fn run(
     processes: &mut dyn FnMut(usize) -> Result<Vec<Process>, LaunchError>,
 ) -> Result<Outcome, LaunchError> {
     let _held = run.hold()?;
+    // What an earlier runner was asked is no word to this one.
+    match std::fs::remove_file(run.stop_at_epoch_file()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(TrackError::io("remove", &run.stop_at_epoch_file())(error).into());
+        }
+        _ => {}
+    }
     let journal = Journal::open(&run.journal_file())?;
     let signals = Signals::watch()?;
     let hang_timeout = (limits.hang_timeout_s > 0).then(|| Duration::from_secs(limits.hang_timeout_s));
