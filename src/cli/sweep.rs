@@ -1,6 +1,7 @@
 //! `vlp sweep`: searches over options of an experiment. What runs is in `sweep/run.rs`; here are the arguments, the plan and
 //! the table.
 
+mod page;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -189,15 +190,21 @@ fn table(sweep: &Sweep, trials: &[Trial]) -> String {
     out
 }
 
-/// The sweep whose folder `named` is, or whose name it is below the usual folder of runs, by its recorded file.
+/// The sweep that `named` means: a sweep file, or the folder of a sweep, here or below the usual folder of runs.
 pub fn find(named: &Path) -> Option<PathBuf> {
-    let usual = PathBuf::from(config::OutputSettings::default().runs).join(named);
-    let is_sweep_file = |path: &Path| path.is_file() && config::is_sweep(path);
-    if is_sweep_file(named) {
+    if named.is_file() && config::is_sweep(named) {
         return Some(named.to_path_buf());
     }
-    [named.to_path_buf(), usual]
-        .into_iter()
-        .find_map(|folder| std::fs::read_to_string(folder.join(run::SOURCE)).ok())
-        .map(|file| PathBuf::from(file.trim_end()))
+    let usual = Path::new(&config::OutputSettings::default().runs).join(named);
+    let recorded = |folder: PathBuf| std::fs::read_to_string(folder.join(run::SOURCE)).ok();
+    let file = [named.to_path_buf(), usual].into_iter().find_map(recorded)?;
+    Some(PathBuf::from(file.trim_end()))
+}
+
+/// Writes the report on a sweep into its folder, or to `out`; its path.
+pub fn report(file: &Path, out: Option<&Path>, context: &Context) -> Result<PathBuf, Failure> {
+    let layers = LayerArgs::default();
+    let sweep = load_sweep(file, &layers.overrides()).map_err(|problems| config_failure(&problems, context))?;
+    let study = started(&sweep)?;
+    page::write(&sweep, &study, out)
 }

@@ -34,14 +34,13 @@ pub fn values_of(entries: &[Entry], metric: &str) -> Vec<(u64, f64)> {
     values.into_iter().collect()
 }
 
-/// The first epoch after which the trial should go no further; none while it may. `epochs` is the length of its training:
-/// nothing is stopped after the last epoch. `others` are all trials that may be looked at, with what they have reached:
-/// successive halving looks at those that still run too, unless the proposals (`tpe`) must not depend on the pace of the
-/// trials.
-pub fn judge(sweep: &Sweep, epochs: u64, own: Report, others: &[&Trial], running: &[Report]) -> Option<u64> {
+/// Whether the trial should go no further than the epoch that it has reached. `epochs` is the length of its training: nothing
+/// is stopped after the last epoch. `others` are all trials that may be looked at: successive halving looks at those that
+/// still run too, unless the proposals (`tpe`) must not depend on the pace of the trials.
+pub fn judge(sweep: &Sweep, epochs: u64, own: Report, others: &[&Trial], running: &[Report]) -> bool {
     let settings = &sweep.settings;
     let pruner: Box<dyn Pruner> = match settings.pruner {
-        SweepPruner::None => return None,
+        SweepPruner::None => return false,
         // Its warm-up ends with the epoch that it names.
         SweepPruner::Median => Box::new(MedianPruner::new(Direction::Minimize).n_warmup_steps(settings.min_epochs)),
         SweepPruner::Asha => Box::new(
@@ -84,9 +83,6 @@ pub fn judge(sweep: &Sweep, epochs: u64, own: Report, others: &[&Trial], running
         history.extend(running.iter().map(|report| seen(report.number, report.values, TrialState::Pruned)));
     }
     let values = minimise(own.values);
-    let reached = (0..values.len()).map(|last| &values[..=last]);
-    let mut asked = reached.filter_map(|values| values.last().map(|(epoch, _)| (*epoch, values)));
-    asked
-        .find(|(epoch, values)| *epoch < epochs && pruner.should_prune(own.number as u64, *epoch, values, &history))
-        .map(|(epoch, _)| epoch)
+    let Some((epoch, _)) = values.last() else { return false };
+    *epoch < epochs && pruner.should_prune(own.number as u64, *epoch, &values, &history)
 }

@@ -127,11 +127,7 @@ impl Study {
     pub fn read(sweep: &Sweep) -> Result<Option<Self>, StudyError> {
         let folder = Self::folder_of(sweep);
         let (lines, _) = read(&folder.join(FILE))?;
-        let Some((id, asked_for)) = begun(&lines) else { return Ok(None) };
-        let differences = differences(&asked_for_by(sweep), asked_for);
-        if !differences.is_empty() {
-            return Err(StudyError::Differs { file: folder.join(FILE), differences });
-        }
+        let Some((id, _)) = begun(&lines) else { return Ok(None) };
         Ok(Some(Self { id: id.to_owned(), trials: replay(&lines, sweep), folder, file: None, _held: None }))
     }
 
@@ -141,7 +137,13 @@ impl Study {
         std::fs::create_dir_all(&folder).map_err(TrackError::io("create", &folder))?;
         let held = hold(&folder)?;
         let path = folder.join(FILE);
-        let (_, complete) = read(&path)?;
+        let (lines, complete) = read(&path)?;
+        if let Some((_, recorded)) = begun(&lines) {
+            let differences = differences(&asked_for_by(sweep), recorded);
+            if !differences.is_empty() {
+                return Err(StudyError::Differs { file: path, differences });
+            }
+        }
         let file = File::options().create(true).append(true).open(&path).map_err(TrackError::io("open", &path))?;
         file.set_len(complete).map_err(TrackError::io("repair", &path))?;
         let mut study = Self { id: String::new(), trials: Vec::new(), folder, file: Some(file), _held: Some(held) };

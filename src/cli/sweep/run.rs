@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::super::context::{Context, Failure, LayerArgs, exit};
 use super::super::run::{Prepared, ReuseArgs, launch_failure, print, track_failure};
 use super::super::tracking;
-use super::{length, study_failure, table};
+use super::{length, page, study_failure, table};
 use crate::config::{MlflowMode, Sweep, SweepMethod};
 use crate::launch::local::dies_with_this;
 use crate::launch::signals::Signals;
@@ -119,7 +119,7 @@ impl Runner<'_> {
             }
         }
         if with_set {
-            layers.set.iter().for_each(|set| drop(command.arg("--set").arg(set)));
+            command.args(layers.set.iter().flat_map(|set| ["--set", set]));
         }
         dies_with_this(&mut command);
         Ok(command)
@@ -278,6 +278,7 @@ impl Runner<'_> {
         self.running[index].seen = (length, Instant::now() + started.elapsed() * READING_SHARE);
         let more = values.len() > self.running[index].values.len();
         self.running[index].values = values;
+        // Values are looked at when there is one more: others may have ended in between.
         if !more || self.study.trials()[number].pruned_after.is_some() {
             return Ok(());
         }
@@ -285,7 +286,8 @@ impl Runner<'_> {
         let others = self.running.iter().filter(|other| other.number != number);
         let others: Vec<Report> = others.map(|o| Report { number: o.number, values: &o.values }).collect();
         let verdict = judge(self.sweep, self.running[index].epochs, own, &self.visible_to(number), &others);
-        if let Some(epoch) = verdict {
+        let reached = own.values.last().map(|(epoch, _)| *epoch);
+        if let Some(epoch) = reached.filter(|_| verdict) {
             self.study.prune(number, epoch).map_err(study_failure)?;
             let words = format!("epoch {epoch} of trial {} of {}", number + 1, self.sweep.settings.name);
             write_atomic(&run.stop_at_epoch_file(), format!("{words}\n").as_bytes()).map_err(track_failure)?;
@@ -395,6 +397,10 @@ impl Runner<'_> {
             if let Err(error) = parent.stands(!unfinished, &tags) {
                 tracing::warn!("{error}");
             }
+        }
+        if let Err(failure) = page::write(self.sweep, &self.study, None) {
+            let reason = failure.report.trim_end();
+            eprintln!("warning: no report of {}: {reason}", self.folder.display());
         }
         print(&table(self.sweep, self.study.trials()))?;
         if unfinished {
