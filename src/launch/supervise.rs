@@ -42,7 +42,11 @@ pub fn run(
         });
         match &outcome {
             Ok(Outcome::Finished) => record(&journal, State::Finished, String::new())?,
-            Ok(Outcome::Interrupted) => record(&journal, State::Interrupted, String::new())?,
+            Ok(Outcome::Interrupted) => {
+                // Who asks for an end at the boundary of an epoch says why.
+                let why = std::fs::read_to_string(run.stop_at_epoch_file()).unwrap_or_default();
+                record(&journal, State::Interrupted, why.trim_end())?;
+            }
             Ok(Outcome::Failed(failure)) => {
                 let detail = failure.headline();
                 record(&journal, State::Failed, &*detail)?;

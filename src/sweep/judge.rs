@@ -34,13 +34,15 @@ pub fn values_of(entries: &[Entry], metric: &str) -> Vec<(u64, f64)> {
     values.into_iter().collect()
 }
 
-/// Whether the trial should go no further than the epoch that it has reached. `epochs` is the length of its training: nothing
-/// is stopped after the last epoch. `others` are all trials that may be looked at: successive halving looks at those that
-/// still run too, unless the proposals (`tpe`) must not depend on the pace of the trials.
-pub fn judge(sweep: &Sweep, epochs: u64, own: Report, others: &[&Trial], running: &[Report]) -> bool {
+/// The epoch after which the trial should have gone no further; none while it may go on. `epochs` is the length of its
+/// training: nothing is stopped after the last epoch. `others` are all trials that may be looked at.
+///
+/// Where proposals depend on results (`tpe`), so must nothing on the pace of the trials: every epoch is judged, and only
+/// ended trials are looked at. Else the newest epoch is, and successive halving looks at trials that still run too.
+pub fn judge(sweep: &Sweep, epochs: u64, own: Report, others: &[&Trial], running: &[Report]) -> Option<u64> {
     let settings = &sweep.settings;
     let pruner: Box<dyn Pruner> = match settings.pruner {
-        SweepPruner::None => return false,
+        SweepPruner::None => return None,
         // Its warm-up ends with the epoch that it names.
         SweepPruner::Median => Box::new(MedianPruner::new(Direction::Minimize).n_warmup_steps(settings.min_epochs)),
         SweepPruner::Asha => Box::new(
@@ -83,6 +85,10 @@ pub fn judge(sweep: &Sweep, epochs: u64, own: Report, others: &[&Trial], running
         history.extend(running.iter().map(|report| seen(report.number, report.values, TrialState::Pruned)));
     }
     let values = minimise(own.values);
-    let Some((epoch, _)) = values.last() else { return false };
-    *epoch < epochs && pruner.should_prune(own.number as u64, *epoch, &values, &history)
+    let first = if settings.method == SweepMethod::Tpe { 0 } else { values.len().saturating_sub(1) };
+    let reached = (first..values.len()).map(|last| (values[last].0, &values[..=last]));
+    reached
+        .filter(|(epoch, _)| *epoch < epochs)
+        .find(|(epoch, values)| pruner.should_prune(own.number as u64, *epoch, values, &history))
+        .map(|(epoch, _)| epoch)
 }

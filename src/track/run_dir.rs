@@ -161,7 +161,7 @@ impl RunDir {
     }
 
     /// File by which a run is asked to end at the boundary of an epoch: while it is there, training goes on no further than
-    /// the newest checkpoint of an epoch. A runner that begins removes it.
+    /// the newest checkpoint of an epoch. It says why; a runner that begins removes it.
     pub fn stop_at_epoch_file(&self) -> PathBuf {
         self.path.join(".stop-at-epoch")
     }

@@ -80,12 +80,9 @@ struct Runner<'a> {
 impl Runner<'_> {
     /// What the base starts from is finished before the trials: they would all begin with it.
     fn upstream(&self) -> Result<(), Failure> {
-        let prepared = Prepared::new(
-            std::slice::from_ref(&self.sweep.base.file),
-            self.layers,
-            &ReuseArgs::default(),
-            self.context,
-        )?;
+        // Runs of the base itself do not matter here.
+        let reuse = ReuseArgs { fresh: true, allow_drift: false };
+        let prepared = Prepared::new(std::slice::from_ref(&self.sweep.base.file), self.layers, &reuse, self.context)?;
         let own = prepared.stages.len().saturating_sub(1);
         for (stage, decided) in prepared.stages.iter().zip(&prepared.decided).take(own) {
             if matches!(decided.decision, Decision::Reuse(_)) {
@@ -282,17 +279,24 @@ impl Runner<'_> {
         if !more || self.study.trials()[number].pruned_after.is_some() {
             return Ok(());
         }
-        let own = Report { number, values: &self.running[index].values };
-        let others = self.running.iter().filter(|other| other.number != number);
-        let others: Vec<Report> = others.map(|o| Report { number: o.number, values: &o.values }).collect();
-        let verdict = judge(self.sweep, self.running[index].epochs, own, &self.visible_to(number), &others);
-        let reached = own.values.last().map(|(epoch, _)| *epoch);
-        if let Some(epoch) = reached.filter(|_| verdict) {
+        let trial = &self.running[index];
+        if let Some(epoch) = self.verdict(number, trial.epochs, &trial.values) {
             self.study.prune(number, epoch).map_err(study_failure)?;
-            let words = format!("epoch {epoch} of trial {} of {}", number + 1, self.sweep.settings.name);
-            write_atomic(&run.stop_at_epoch_file(), format!("{words}\n").as_bytes()).map_err(track_failure)?;
+            write_atomic(&run.stop_at_epoch_file(), format!("{}\n", self.pruned_by()).as_bytes())
+                .map_err(track_failure)?;
         }
         Ok(())
+    }
+
+    /// The epoch after which a trial should go no further.
+    fn verdict(&self, number: usize, epochs: u64, values: &[(u64, f64)]) -> Option<u64> {
+        let others = self.running.iter().filter(|other| other.number != number);
+        let others: Vec<Report> = others.map(|o| Report { number: o.number, values: &o.values }).collect();
+        judge(self.sweep, epochs, Report { number, values }, &self.visible_to(number), &others)
+    }
+
+    fn pruned_by(&self) -> String {
+        format!("pruned by the sweep {}", self.sweep.settings.name)
     }
 
     /// A trial's process has ended.
@@ -300,8 +304,15 @@ impl Runner<'_> {
         let number = trial.number;
         let run = self.run_of(number)?;
         let values = run.as_ref().map_or_else(|| Ok(Vec::new()), |run| self.values(run))?;
+        // A trial may be quicker than a look at it; what `tpe` sees later must not depend on that.
+        if self.waits() && status.success() && self.study.trials()[number].pruned_after.is_none() {
+            if let Some(epoch) = self.verdict(number, trial.epochs, &values) {
+                self.study.prune(number, epoch).map_err(study_failure)?;
+            }
+        }
         let pruned = self.study.trials()[number].pruned_after.is_some();
         match status.code() {
+            Some(0) if pruned && self.waits() => self.ended(number, Outcome::Pruned, run, values, String::new()),
             Some(0) if values.is_empty() => {
                 let detail = format!("the journal has no value of `{}`", self.sweep.settings.metric);
                 self.ended(number, Outcome::Failed, run, values, detail)
@@ -336,14 +347,17 @@ impl Runner<'_> {
     ) -> Result<(), Failure> {
         let name = trial_name(self.sweep, number);
         let sweep = &self.sweep.settings;
-        if let (Outcome::Pruned, Some(run)) = (outcome, &run) {
-            let epoch = RunRecord::read(run).ok().and_then(|record| record.last_epoch).unwrap_or_default();
-            let words = format!("pruned after epoch {epoch} by the sweep {}", sweep.name);
+        let mut values = values;
+        if let Some(epoch) = self.study.trials()[number].pruned_after.filter(|_| outcome == Outcome::Pruned) {
+            values.retain(|(reached, _)| *reached <= epoch);
+        }
+        // A runner that was killed with the sweep could not say it.
+        if let (Outcome::Pruned, Some(run)) = (outcome, &run)
+            && RunRecord::read(run).is_ok_and(|record| matches!(record.condition, Condition::Died | Condition::Failed))
+        {
             let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
-            journal
-                .append(&Entry::state(State::Interrupted, words))
-                .and_then(|()| journal.sync())
-                .map_err(track_failure)?;
+            let entry = Entry::state(State::Interrupted, self.pruned_by());
+            journal.append(&entry).and_then(|()| journal.sync()).map_err(track_failure)?;
         }
         let path = run.map(|run| run.path().to_path_buf()).unwrap_or_default();
         self.study.ended(number, outcome, path, values, detail.clone()).map_err(study_failure)?;

@@ -113,7 +113,7 @@ fn best(page: &SweepPage) -> String {
     }
     format!(
         "<div class=\"card run\" style=\"--run: var(--r{BEST})\">\n<h3>{}</h3>\n<dl>{items}</dl>\n</div>\n\
-         <p class=\"note\">As an experiment file: <code>{}</code></p>\n{states}",
+         <p class=\"note below\">As an experiment file: <code>{}</code></p>\n{states}",
         escape(&trial.name),
         escape(&page.best_file)
     )
@@ -162,8 +162,11 @@ fn over_options(page: &SweepPage) -> String {
                 Some(Point { x: *x, y, color, large, text: point_text(page, trial, y) })
             })
             .collect();
-        let best = best_trial(page).and_then(|trial| Some(format!("best {}", trial.options.get(place)?.as_ref()?.1)));
-        out.push_str(&drawing(&axis.option, &best.unwrap_or_default(), &axis.ticks, &points, &[], &page.metric));
+        let best =
+            best_trial(page).and_then(|trial| Some(format!("; best at {}", trial.options.get(place)?.as_ref()?.1)));
+        let title = format!("{} over {}", page.metric, axis.option);
+        let remark = format!("{} trials{}", points.len(), best.unwrap_or_default());
+        out.push_str(&drawing(&title, &remark, &axis.ticks, &points, &[], &axis.option));
     }
     if out.is_empty() { out } else { format!("{}<div class=\"charts\">\n{out}</div>\n", legend()) }
 }
@@ -276,7 +279,7 @@ fn parallel(page: &SweepPage) -> String {
     let columns = page.axes.len();
     let across = |column: usize| column as f64 / columns.max(1) as f64;
     let (mut svg, mut labels) = (String::new(), String::new());
-    let metric = Axis { option: page.metric.clone(), ticks: vec![(0.0, number_text(low)), (1.0, number_text(high))] };
+    let metric = Axis { option: page.metric.clone(), ticks: vec![(0.0, value_text(low)), (1.0, value_text(high))] };
     for (column, axis) in page.axes.iter().chain([&metric]).enumerate() {
         let x = across(column);
         svg.push_str(&format!("<line class=\"axis\" x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"1000\"/>", x * 1000.0));
