@@ -250,6 +250,27 @@ fn a_pruned_trial_ends_at_the_boundary_of_an_epoch() {
 }
 
 #[test]
+fn all_ranks_of_a_pruned_trial_end_together() {
+    let space = "\"train.learning_rate\" = { choice = [3e-3, 1e-8] }";
+    let folder = folder(&sweep(
+        "method = \"grid\"\npruner = \"median\"\nmetric = \"train/loss\"\ndirection = \"minimize\"",
+        space,
+    ));
+    let set = ["--set", "launch.world_size=2", "--set", "train.epochs=6", "--set", "train.batch_size=10"];
+    folder.stdout(&[&["sweep", "run", "s.toml"][..], &set].concat());
+    assert_eq!(outcomes(&study(&folder)).into_values().collect::<Vec<_>>(), ["complete", "pruned"]);
+    let run = folder.run("s-002");
+    let checkpoints = files(&run.join("checkpoints"));
+    assert!(!checkpoints.is_empty() && checkpoints.iter().all(|file| file.starts_with("epoch-")), "{checkpoints:?}");
+    assert!(!run.join("scores.json").exists());
+    // Fixed from outside and searched over at once is a contradiction.
+    assert_eq!(
+        folder.failure(2, &["sweep", "run", "s.toml", "--set", "train.learning_rate=1e-3"]),
+        "error: `--set train.learning_rate=…` fixes an option that `[space]` searches over\n  help: leave one of them out\n"
+    );
+}
+
+#[test]
 fn trials_are_child_runs_of_the_sweep_in_mlflow() {
     let tiny = Tiny::start(&[]);
     let folder = folder(&sweep("method = \"random\"\ntrials = 2", RATE));
@@ -300,6 +321,8 @@ fn every_sweep_of_the_repository_is_right() {
         vlp::config::load_sweep(&path, &overrides).unwrap_or_else(|problems| panic!("{problems}"));
     }
     assert!(found >= 1);
+    let explained = vlp::config::explain(Some("sweep.parallel")).unwrap();
+    assert!(explained.starts_with("sweep.parallel\n    Trials at the same time.\n"), "{explained}");
     for bad in ["[sweep]\ntrials = 0", "[space]\n\"a.b\" = { int = [1, 2] }", "[space]\n\"train.epochs\" = {}"] {
         let value = serde_json::to_value(toml::from_str::<toml::Value>(bad).unwrap()).unwrap();
         assert!(!validator.is_valid(&value), "{bad}");

@@ -14,20 +14,22 @@ pub fn trial_name(sweep: &Sweep, number: usize) -> String {
     format!("{}-{:03}", sweep.settings.name, number + 1)
 }
 
-/// The experiment file of a trial, for the folder `folder`. `threads` per process, where the base leaves them open;
+/// The experiment file of a trial, for the folder `folder`; `fixed` are options that all trials get. `threads` per process, where the base leaves them open;
 /// `parent` is the MLflow run of the sweep, if there is one. Its tables go to `results`.
 pub fn trial_file(
     sweep: &Sweep,
     trial: &Trial,
+    fixed: &[(String, Value)],
     folder: &Path,
     threads: Option<usize>,
     parent: Option<&str>,
     results: &Path,
 ) -> String {
-    let mut more = vec![
+    let mut more = fixed.to_vec();
+    more.extend([
         ("output.runs".to_owned(), Value::from(sweep.base.settings.output.runs.as_str())),
         ("output.results".to_owned(), results.display().to_string().into()),
-    ];
+    ]);
     more.extend(threads.map(|threads| ("launch.threads".to_owned(), threads.into())));
     more.extend(parent.map(|parent| ("track.parent_run".to_owned(), parent.into())));
     let title = format!("# Trial {} of the sweep {}, written by `vlp sweep`.", trial.number + 1, sweep.settings.name);
@@ -38,14 +40,14 @@ pub fn trial_file(
 }
 
 /// The experiment file with the settings of the best trial.
-pub fn best_file(sweep: &Sweep, trial: &Trial, value: f64, folder: &Path) -> String {
+pub fn best_file(sweep: &Sweep, trial: &Trial, value: f64, fixed: &[(String, Value)], folder: &Path) -> String {
     let (name, metric) = (&sweep.settings.name, &sweep.settings.metric);
     let title = format!(
         "# The best settings of the sweep {name}: trial {} with {metric} {value}, written by `vlp sweep`.",
         trial.number + 1
     );
     let head = format!("{title}\nextends = [{}]\npaper = []\n", base(sweep, folder));
-    head + &tables(&format!("{name}-best"), &format!("The best settings of the sweep {name}"), trial, Vec::new())
+    head + &tables(&format!("{name}-best"), &format!("The best settings of the sweep {name}"), trial, fixed.to_vec())
 }
 
 /// The base experiment as a TOML string, relative to `folder` where that can be said.
@@ -57,7 +59,10 @@ fn base(sweep: &Sweep, folder: &Path) -> String {
 /// `[experiment]`, then one table for each section with a changed option.
 fn tables(name: &str, description: &str, trial: &Trial, more: Vec<(String, Value)>) -> String {
     let own = [("experiment.name".to_owned(), name.into()), ("experiment.description".to_owned(), description.into())];
-    let all: Vec<(String, Value)> = own.into_iter().chain(trial.options.iter().cloned()).chain(more).collect();
+    let mut all: Vec<(String, Value)> = own.into_iter().chain(trial.options.iter().cloned()).chain(more).collect();
+    // What comes first wins: a key stands in a file once.
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|(key, _)| seen.insert(key.clone()));
     let mut sections: Vec<&str> = Vec::new();
     for (key, _) in &all {
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::super::context::{Context, Failure, LayerArgs, exit};
 use super::super::run::{Prepared, ReuseArgs, launch_failure, print, track_failure};
 use super::super::tracking;
@@ -90,7 +92,7 @@ impl Runner<'_> {
             }
             let file = &stage.experiment.file;
             self.say(&format!("upstream {}", file.display()));
-            let mut command = self.vlp(file, false)?;
+            let mut command = self.vlp(file)?;
             let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(|e| no_process(&e))?;
             if !status.success() {
                 let help = "mend the cause above; the same command goes on";
@@ -102,8 +104,9 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// `vlp run FILE` with the layers of this command; upstream experiments get no `--set`.
-    fn vlp(&self, file: &Path, with_set: bool) -> Result<Command, Failure> {
+    /// `vlp run FILE` with the layers of this command, but `--set`: that stands in the files of the trials, and upstream
+    /// experiments get none.
+    fn vlp(&self, file: &Path) -> Result<Command, Failure> {
         let program = std::env::current_exe().map_err(|e| no_process(&e))?;
         let mut command = Command::new(program);
         command.args(["--quiet", "--color", "never", "run"]).arg(file);
@@ -114,9 +117,6 @@ impl Runner<'_> {
             if let Some(value) = value {
                 command.arg(flag).arg(value);
             }
-        }
-        if with_set {
-            command.args(layers.set.iter().flat_map(|set| ["--set", set]));
         }
         dies_with_this(&mut command);
         Ok(command)
@@ -191,13 +191,14 @@ impl Runner<'_> {
             let threads = self.threads();
             let parent = self.parent_id();
             let results = self.folder.join("results");
-            let text = trial_file(self.sweep, &trial, &trials, threads, parent.as_deref(), &results);
+            let fixed = self.fixed();
+            let text = trial_file(self.sweep, &trial, &fixed, &trials, threads, parent.as_deref(), &results);
             write_atomic(&file, text.as_bytes()).map_err(track_failure)?;
         }
         let log = trials.join(format!("{name}.log"));
         let stderr = std::fs::File::options().append(true).create(true).open(&log);
         let stderr = stderr.map_err(TrackError::io("open", &log)).map_err(track_failure)?;
-        let mut command = self.vlp(&file, true)?;
+        let mut command = self.vlp(&file)?;
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().map_err(|e| no_process(&e))?;
@@ -208,6 +209,14 @@ impl Runner<'_> {
         self.say(&format!("start {name}  {}", options.join(" ")));
         self.running.push(Running { number, child, run: None, values: Vec::new(), epochs, seen: (0, Instant::now()) });
         Ok(())
+    }
+
+    /// Options that `--set` fixes for all trials, as they were resolved.
+    fn fixed(&self) -> Vec<(String, Value)> {
+        let settings = serde_json::to_value(&self.sweep.base.settings).unwrap_or_default();
+        let keys = self.layers.set.iter().filter_map(|set| set.split_once('=')).map(|(key, _)| key.trim());
+        keys.filter_map(|key| Some((key.to_owned(), settings.pointer(&format!("/{}", key.replace('.', "/")))?.clone())))
+            .collect()
     }
 
     /// Threads of each process, where the base leaves them open: the trials share the processors.
@@ -305,10 +314,12 @@ impl Runner<'_> {
         let run = self.run_of(number)?;
         let values = run.as_ref().map_or_else(|| Ok(Vec::new()), |run| self.values(run))?;
         // A trial may be quicker than a look at it; what `tpe` sees later must not depend on that.
-        if self.waits() && status.success() && self.study.trials()[number].pruned_after.is_none() {
-            if let Some(epoch) = self.verdict(number, trial.epochs, &values) {
-                self.study.prune(number, epoch).map_err(study_failure)?;
-            }
+        if self.waits()
+            && status.success()
+            && self.study.trials()[number].pruned_after.is_none()
+            && let Some(epoch) = self.verdict(number, trial.epochs, &values)
+        {
+            self.study.prune(number, epoch).map_err(study_failure)?;
         }
         let pruned = self.study.trials()[number].pruned_after.is_some();
         match status.code() {
@@ -395,7 +406,7 @@ impl Runner<'_> {
     fn finish(mut self, stopped: bool) -> Result<u8, Failure> {
         let summary = Summary::of(self.sweep, self.study.trials());
         if let Some((number, value)) = summary.best {
-            let text = best_file(self.sweep, &self.study.trials()[number], value, &self.folder);
+            let text = best_file(self.sweep, &self.study.trials()[number], value, &self.fixed(), &self.folder);
             write_atomic(&self.folder.join(BEST), text.as_bytes()).map_err(track_failure)?;
         }
         let unfinished = stopped || self.interrupted > 0;
