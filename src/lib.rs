@@ -29,6 +29,8 @@ pub mod launch;
 
 pub mod pipeline;
 
+pub mod sweep;
+
 pub mod results;
 
 pub mod cli;

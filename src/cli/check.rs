@@ -36,6 +36,10 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
                 (experiment.warnings, "ok".to_string())
             }
             Ok(Checked::Fragment) => (Problems::default(), "ok (a fragment: no [experiment] table)".to_string()),
+            Ok(Checked::Sweep(sweep)) => {
+                let verdict = format!("ok (a sweep of {} trials)", sweep.settings.trials);
+                (sweep.base.warnings, verdict)
+            }
             Err(problems) => {
                 failed = true;
                 let summary = problems.summary();

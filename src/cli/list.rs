@@ -1,4 +1,4 @@
-//! `vlp list [DIR]`: the experiments below a folder. Fragments, which have no name, are left out.
+//! `vlp list [DIR]`: the experiments below a folder. Fragments, which have no name, and sweeps are left out.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,8 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let mut found: Vec<(PathBuf, Outline)> = Vec::new();
     for entry in WalkDir::new(&args.folder).sort_by_file_name() {
         let entry = entry.map_err(|e| Failure::new(exit::CONFIG, unreadable(&args.folder, &e)))?;
-        if entry.file_type().is_file() && entry.path().extension().is_some_and(|e| e == "toml") {
+        let is_toml = entry.file_type().is_file() && entry.path().extension().is_some_and(|e| e == "toml");
+        if is_toml && !config::is_sweep(entry.path()) {
             let outline = config::outline(entry.path());
             if outline.errors > 0 {
                 let file = entry.path().display();

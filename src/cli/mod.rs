@@ -29,6 +29,7 @@ mod selftest;
 mod show;
 mod status;
 mod stop;
+mod sweep;
 mod table;
 mod track;
 mod tracking;
@@ -73,6 +74,8 @@ enum Command {
     Graph(graph::Args),
     /// Run experiments and whatever they start from; resumes or reuses what is there.
     Run(run::Args),
+    /// Search over options of an experiment.
+    Sweep(sweep::Args),
     /// Ask a run to save and end.
     Stop(stop::Args),
     /// Run again what a lock file records, and refuse when something else has changed.
@@ -138,6 +141,7 @@ pub fn main() -> u8 {
         Command::Plan(args) => plan::execute(args, &context),
         Command::Graph(args) => graph::execute(args, &context),
         Command::Run(args) => run::execute(args, &context),
+        Command::Sweep(args) => sweep::execute(args, &context),
         Command::Stop(args) => stop::execute(args, &context),
         Command::Repro(args) => repro::execute(args, &context),
         Command::VerifyResume(args) => verify_resume::execute(args, &context),

@@ -1,4 +1,4 @@
-//! `vlp report`: one HTML file about one run or several; and the report that `vlp run` leaves with each finished run.
+//! `vlp report`: one HTML file about one run or several, or about a sweep; and the report that `vlp run` leaves with each finished run.
 //!
 //! What people said about the images is read here and handed to `results`; where the annotations cannot be read, the report
 //! is written without, and says why.
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::context::{Context, Failure, exit};
 use super::logs::find;
 use super::run::{print, track_failure};
+use super::sweep;
 use crate::config::{Dataset, OutputSettings, Settings};
 use crate::data::DataError;
 use crate::data::karpathy::read_images;
@@ -22,7 +23,8 @@ const FILE: &str = "report.html";
 /// Write a report: curves, scores, samples, lineage, settings, in one HTML file.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run folders, experiments (their newest run), or `<experiment>/<run id>` below `runs`; several are laid over each other.
+    /// Run folders, experiments (their newest run), or `<experiment>/<run id>` below `runs`; several are laid over each other;
+    /// or one sweep, by its file, folder or name.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// File to write; `report.html` in the run folder when not given, which is needed for several runs.
@@ -31,7 +33,13 @@ pub struct Args {
 }
 
 /// Runs the command; prints the path of the report.
-pub fn execute(args: &Args, _context: &Context) -> Result<u8, Failure> {
+pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
+    if let [one] = args.runs.as_slice()
+        && let Some(file) = sweep::find(one)
+    {
+        print(&format!("{}\n", sweep::report(&file, args.out.as_deref(), context)?.display()))?;
+        return Ok(exit::OK);
+    }
     let folder = OutputSettings::default().runs;
     let runs = args.runs.iter().map(|named| find(named, Path::new(&folder))).collect::<Result<Vec<_>, _>>()?;
     let out = match (&args.out, runs.as_slice()) {

@@ -3,6 +3,7 @@
 use super::diagnose::did_you_mean;
 use super::layers::option_keys;
 use super::schema::{Kind, Shape};
+use super::sweep::sweep_schema;
 use super::validate::join;
 use super::write::toml_text;
 
@@ -34,9 +35,11 @@ pub fn explain(key: Option<&str>) -> Result<String, UnknownKey> {
     }
 }
 
-/// The shape of a key; the elements of a list of tables have its name.
+/// The shape of a key; the elements of a list of tables have its name. `sweep` is a section of sweep files.
 fn find(key: &str) -> Option<Shape> {
-    key.split('.').try_fold(Shape::root(), |shape, part| rows(shape).unwrap_or(shape).child(part))
+    let of_sweep = key.split('.').next() == Some("sweep");
+    let root = if of_sweep { Shape::of(sweep_schema()) } else { Shape::root() };
+    key.split('.').try_fold(root, |shape, part| rows(shape).unwrap_or(shape).child(part))
 }
 
 /// The rows of a list of tables.

@@ -329,7 +329,8 @@ pub(crate) fn option_keys() -> Vec<String> {
     keys
 }
 
-fn syntax_problem(source: &Arc<Source>, error: &SyntaxError) -> Problem {
+/// An error of the syntax as a problem.
+pub(crate) fn syntax_problem(source: &Arc<Source>, error: &SyntaxError) -> Problem {
     let label = if error.duplicate { "given again here" } else { &error.expected };
     let mut labels = vec![(error.span.clone(), label.to_string())];
     labels.extend(error.first.clone().map(|first| (first, "first given here".into())));

@@ -11,6 +11,7 @@ mod paper_score;
 mod resolve;
 mod rules;
 mod schema;
+mod sweep;
 mod tree;
 mod validate;
 mod write;
@@ -24,11 +25,13 @@ pub use options::{
     CheckpointChoice, DataSettings, Dataset, DocumentFrequency, EvaluateSettings, ExperimentSettings, InitSettings,
     LaunchSettings, Launcher, MeteorProgram, Metric, MetricsSettings, MlflowMode, ModelSettings, ObjectiveKind,
     ObjectiveSettings, OutputSettings, PaperRow, RegionFormat, Schedule, ScstMask, ScstSettings, SelectSettings,
-    Settings, SlurmSettings, TrackSettings, TrainSettings, Truncate, VqaEvaluator,
+    Settings, SlurmSettings, SweepDirection, SweepMethod, SweepPruner, SweepSettings, TrackSettings, TrainSettings,
+    Truncate, VqaEvaluator,
 };
 pub use paper_score::{PaperScore, Setting};
 pub use resolve::{Origin, Origins, flatten};
 pub use schema::experiment_schema;
+pub use sweep::{Dimension, Sweep, is_sweep, load_sweep, sweep_schema};
 pub use write::{to_toml, toml_text};
 
 use layers::Stack;
@@ -74,10 +77,15 @@ pub enum Checked {
     Experiment(Box<Experiment>),
     /// A fragment: no layer has an `[experiment]` table, so only its own values were checked.
     Fragment,
+    /// A sweep, and the experiment that it starts from.
+    Sweep(Box<Sweep>),
 }
 
-/// Like [`load`], but also accepts a fragment, that is a file that is there to be extended.
+/// Like [`load`], but also accepts a fragment, that is a file that is there to be extended, and a sweep.
 pub fn check(file: &Path, overrides: &Overrides) -> Result<Checked, Problems> {
+    if is_sweep(file) {
+        return load_sweep(file, overrides).map(|sweep| Checked::Sweep(Box::new(sweep)));
+    }
     let stack = layers::collect(file, overrides);
     let is_fragment = !stack.layers.iter().any(|layer| layer.tree.child("experiment").is_some());
     if is_fragment && stack.problems.is_empty() {

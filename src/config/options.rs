@@ -7,6 +7,7 @@
 mod data;
 mod launch;
 mod metrics;
+mod sweep;
 mod track;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
 pub use launch::{LaunchSettings, Launcher, SlurmSettings};
 pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
+pub(crate) use sweep::SweepFile;
+pub use sweep::{SweepDirection, SweepMethod, SweepPruner, SweepSettings};
 pub use track::{MlflowMode, TrackSettings};
 
 /// All settings of one experiment. Every key has a value: a default, or one given by a layer above it.

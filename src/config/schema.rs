@@ -104,7 +104,8 @@ impl Shape {
         Self::of(&experiment_schema()["definitions"]["Profile"])
     }
 
-    fn of(outer: &'static Value) -> Self {
+    /// A place of a schema; `$ref` is followed in that of experiment files.
+    pub fn of(outer: &'static Value) -> Self {
         let target = outer.get("$ref").or_else(|| outer.get("allOf")?.get(0)?.get("$ref")).and_then(Value::as_str);
         let inner = target.and_then(|path| experiment_schema().pointer(path.strip_prefix('#')?));
         Self { outer, inner: inner.unwrap_or(outer) }

@@ -138,6 +138,16 @@ fn spawn(run: &RunDir, process: &Process) -> Result<Child, LaunchError> {
         .stderr(stderr)
         // Its own group: Ctrl-C reaches the launcher alone, which passes it on once.
         .process_group(0);
+    dies_with_this(&mut command);
+    command.spawn().map_err(|source| LaunchError::Spawn {
+        rank: process.rank,
+        program: process.program.clone(),
+        source,
+    })
+}
+
+/// Has the command killed when the calling thread ends, however it ends.
+pub fn dies_with_this(command: &mut Command) {
     let launcher = std::process::id() as i32;
     // SAFETY: between fork and exec only async-signal-safe calls are made, and no memory is allocated.
     unsafe {
@@ -152,11 +162,6 @@ fn spawn(run: &RunDir, process: &Process) -> Result<Child, LaunchError> {
             Ok(())
         });
     }
-    command.spawn().map_err(|source| LaunchError::Spawn {
-        rank: process.rank,
-        program: process.program.clone(),
-        source,
-    })
 }
 
 /// Processes at work, and what has been seen of them.

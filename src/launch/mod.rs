@@ -4,7 +4,7 @@
 
 pub mod local;
 pub mod plan;
-mod signals;
+pub mod signals;
 pub mod slurm;
 pub mod supervise;
 pub mod triage;

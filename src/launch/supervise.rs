@@ -22,6 +22,13 @@ pub fn run(
     processes: &mut dyn FnMut(usize) -> Result<Vec<Process>, LaunchError>,
 ) -> Result<Outcome, LaunchError> {
     let _held = run.hold()?;
+    // What an earlier runner was asked is no word to this one.
+    match std::fs::remove_file(run.stop_at_epoch_file()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(TrackError::io("remove", &run.stop_at_epoch_file())(error).into());
+        }
+        _ => {}
+    }
     let journal = Journal::open(&run.journal_file())?;
     let signals = Signals::watch()?;
     let hang_timeout = (limits.hang_timeout_s > 0).then(|| Duration::from_secs(limits.hang_timeout_s));
@@ -35,7 +42,11 @@ pub fn run(
         });
         match &outcome {
             Ok(Outcome::Finished) => record(&journal, State::Finished, String::new())?,
-            Ok(Outcome::Interrupted) => record(&journal, State::Interrupted, String::new())?,
+            Ok(Outcome::Interrupted) => {
+                // Who asks for an end at the boundary of an epoch says why.
+                let why = std::fs::read_to_string(run.stop_at_epoch_file()).unwrap_or_default();
+                record(&journal, State::Interrupted, why.trim_end())?;
+            }
             Ok(Outcome::Failed(failure)) => {
                 let detail = failure.headline();
                 record(&journal, State::Failed, &*detail)?;

@@ -2,7 +2,7 @@
 //!
 //! A value with a `/`, or one that ends in `.safetensors`, `.bin` or `.pt`, is a checkpoint; any other names an
 //! experiment, looked for by `experiment.name` among the files beside the one that names it, then anywhere below the
-//! `experiments` folder that holds it. Upstream experiments get the layers in `inherited`: environment, `--device`, and
+//! `experiments` folder that holds it, then in the same way from the files that it extends. Upstream experiments get the layers in `inherited`: environment, `--device`, and
 //! the profile where they have it; but not `--set`, which speaks of the named file only.
 
 use std::path::{Path, PathBuf};
@@ -115,7 +115,7 @@ fn chain(target: &Experiment, targets: &[Experiment], inherited: &Overrides) -> 
             let file = chain[0].file.clone();
             return Err(LineageError::Cycle { file, chain: names.collect::<Vec<_>>().join(" → ") });
         }
-        let file = find(&current.file, &name)?;
+        let file = find_for(current, &name)?;
         let upstream = match targets.iter().find(|other| same_file(&other.file, &file)) {
             Some(target) => target.clone(),
             None => load(&file, inherited)?,
@@ -170,6 +170,23 @@ pub fn experiments_root(file: &Path) -> PathBuf {
         path.ancestors().skip(1).find(|a| a.file_name().is_some_and(|n| n == "experiments")).map(Path::to_path_buf)
     };
     named(file).or_else(|| named(&file.canonicalize().ok()?)).unwrap_or_else(|| folder_of(file))
+}
+
+/// The file of the upstream experiment `name`: looked for from the file itself, then from those that it extends, the
+/// highest first. A file that only extends an experiment may lie anywhere.
+fn find_for(experiment: &Experiment, name: &str) -> Result<PathBuf, LineageError> {
+    let not_found = match find(&experiment.file, name) {
+        Err(error @ LineageError::Unknown { .. }) => error,
+        found => return found,
+    };
+    let extended = experiment.files.iter().rev().filter(|file| !same_file(file, &experiment.file));
+    for file in extended {
+        match find(file, name) {
+            Err(LineageError::Unknown { .. }) => {}
+            found => return found,
+        }
+    }
+    Err(not_found)
 }
 
 fn find(file: &Path, name: &str) -> Result<PathBuf, LineageError> {

@@ -10,6 +10,7 @@ mod html;
 mod index;
 mod samples;
 mod sections;
+mod sweep;
 
 use std::path::Path;
 
@@ -25,6 +26,7 @@ use samples::Said;
 
 pub use index::{Listed, index};
 pub use samples::{Reference, References, Source, source};
+pub use sweep::{Axis, SweepPage, TrialShown, sweep};
 
 /// Validation curves that are drawn beside those that select; the values of all are in the table below them.
 const OTHER_CHARTS: usize = 6;

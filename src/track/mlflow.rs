@@ -9,6 +9,7 @@ mod artifacts;
 mod background;
 mod client;
 mod describe;
+mod parent;
 mod points;
 mod progress;
 mod server;
@@ -16,6 +17,7 @@ mod sink;
 
 pub use artifacts::Artifact;
 pub use background::Background;
+pub use parent::ParentRun;
 pub use server::{Secret, Server};
 pub use sink::Sink;
 

@@ -160,6 +160,12 @@ impl RunDir {
         self.path.join("mlflow.json")
     }
 
+    /// File by which a run is asked to end at the boundary of an epoch: while it is there, training goes on no further than
+    /// the newest checkpoint of an epoch. It says why; a runner that begins removes it.
+    pub fn stop_at_epoch_file(&self) -> PathBuf {
+        self.path.join(".stop-at-epoch")
+    }
+
     /// Folder of the submissions for an evaluation server; made when there is one.
     pub fn submissions(&self) -> PathBuf {
         self.path.join("submissions")

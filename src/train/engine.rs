@@ -165,7 +165,8 @@ impl Training<'_> {
     }
 
     /// One pass over this rank's share of the samples, or what is left of it. Moves `position` to the end of the epoch, and
-    /// says whether to stop there; a stop before saves a checkpoint and is an error.
+    /// says whether to stop there; a stop before is an error, and saves a checkpoint unless the run is to end at the boundary
+    /// of an epoch.
     fn epoch(
         &mut self,
         mut model: Vlp,
@@ -233,8 +234,14 @@ impl Training<'_> {
             if position.step.is_multiple_of(train.log_every as u64) {
                 self.log(position, rate, norm, samples_per_s, data_wait)?;
             }
-            let agreed = pace.agree(self.collective, position.step, self.stop.load(Ordering::Relaxed))?;
-            stop = agreed.stop;
+            // Before the first checkpoint of an epoch there is no boundary to go back to.
+            let leave = rank == 0 && epoch > 1 && self.run.stop_at_epoch_file().exists();
+            let agreed = pace.agree(self.collective, position.step, self.stop.load(Ordering::Relaxed), leave)?;
+            stop = agreed.stop || agreed.leave;
+            if position.batches < batches && agreed.leave {
+                progress.finish();
+                return Err(TrainError::Interrupted);
+            }
             if position.batches < batches && agreed.save {
                 self.save(position, &model, adam)?;
                 pace.saved();

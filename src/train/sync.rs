@@ -88,6 +88,8 @@ fn unreadable(run: &RunDir, error: serde_json::Error) -> TrackError {
 pub struct Agreed {
     /// End, because a signal came to one of them.
     pub stop: bool,
+    /// End at the boundary of an epoch: what was done since its checkpoint is given up.
+    pub leave: bool,
     /// Save a checkpoint.
     pub save: bool,
 }
@@ -102,6 +104,7 @@ pub struct Pace {
 
 const STOP: u8 = 1;
 const SAVE: u8 = 2;
+const LEAVE: u8 = 4;
 
 impl Pace {
     /// Counts from now.
@@ -116,12 +119,13 @@ impl Pace {
         self.saved = Instant::now();
     }
 
-    /// After `step` steps; `stop`: whether this rank was asked to end. One that ends saves.
-    pub fn agree(&self, group: &mut dyn Collective, step: u64, stop: bool) -> Result<Agreed, TrainError> {
+    /// After `step` steps; `stop`: whether this rank was asked to end, `leave`: to end at the boundary of an epoch. One that
+    /// ends at once saves.
+    pub fn agree(&self, group: &mut dyn Collective, step: u64, stop: bool, leave: bool) -> Result<Agreed, TrainError> {
         let due = (self.every_steps > 0 && step.is_multiple_of(self.every_steps))
             || self.every.is_some_and(|every| self.saved.elapsed() >= every);
-        let flags = if stop { STOP } else { 0 } | if due { SAVE } else { 0 };
+        let flags = if stop { STOP } else { 0 } | if due { SAVE } else { 0 } | if leave { LEAVE } else { 0 };
         let flags = union_of(group, flags)?;
-        Ok(Agreed { stop: flags & STOP != 0, save: flags != 0 })
+        Ok(Agreed { stop: flags & STOP != 0, leave: flags & LEAVE != 0, save: flags & (STOP | SAVE) != 0 })
     }
 }

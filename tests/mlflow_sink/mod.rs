@@ -1,6 +1,8 @@
 //! A tiny server that speaks the part of MLflow's REST interface that the sink uses, keeps every point it takes (the same one
 //! twice, when it is sent twice), and fails on demand.
 
+#![allow(dead_code)] // each test file uses its part
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
