@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
-pub use launch::{LaunchSettings, Launcher, SlurmSettings};
+pub use launch::{LaunchSettings, Launcher, SlurmSettings, device_of_rank};
 pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
 pub use track::{MlflowMode, TrackSettings};
 
