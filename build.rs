@@ -44,11 +44,17 @@ mod c10d {
     /// Headers of Gloo that PyTorch's headers include, and that LibTorch's packages lack.
     const GLOO: [&str; 5] = ["algorithm.h", "common/error.h", "context.h", "rendezvous/store.h", "transport/device.h"];
 
+    /// Headers of libraries that PyTorch's CUDA headers include, and whose functions are not called here.
+    const HANDLES: [&str; 5] = ["cublas_v2.h", "cublasLt.h", "cusparse.h", "cusolverDn.h", "cusolver_common.h"];
+
     pub fn compile() {
-        println!("cargo:rerun-if-env-changed=LIBTORCH");
-        println!("cargo:rerun-if-changed=src/distributed/c10d.cpp");
-        println!("cargo:rerun-if-changed=src/distributed/gloo.h");
-        let Some(torch) = std::env::var_os("LIBTORCH").map(PathBuf::from) else {
+        for name in ["LIBTORCH", "LIBTORCH_CXX11_ABI", "VLP_NCCL_INCLUDE", "VLP_CUDA_INCLUDE", "CUDA_HOME"] {
+            println!("cargo:rerun-if-env-changed={name}");
+        }
+        for name in ["c10d.cpp", "gloo.h", "cuda_handles.h"] {
+            println!("cargo:rerun-if-changed=src/distributed/{name}");
+        }
+        let Some(torch) = variable("LIBTORCH") else {
             fail("LIBTORCH is not set");
         };
         let include = torch.join("include");
@@ -61,27 +67,94 @@ mod c10d {
             build.define("_GLIBCXX_USE_CXX11_ABI", "0");
         }
         if !include.join("gloo/context.h").is_file() {
-            build.include(gloo_headers());
+            build.include(declarations("gloo.h", "gloo", GLOO));
         }
-        build.include(&include).include(include.join("torch/csrc/api/include")).compile("vlp_c10d");
+        build.include(&include).include(include.join("torch/csrc/api/include"));
+
+        let cuda = torch.join("lib/libtorch_cuda.so").is_file();
         println!("cargo:rustc-link-search=native={}", torch.join("lib").display());
+        match nccl_headers(&torch, cuda) {
+            Some(headers) => {
+                let mut with_nccl = build.clone();
+                with_nccl.define("USE_C10D_NCCL", None);
+                // Found headers come first; what they lack is declared.
+                headers.iter().for_each(|folder| _ = with_nccl.include(folder));
+                with_nccl.include(declarations("cuda_handles.h", "", HANDLES));
+                if cuda {
+                    with_nccl.compile("vlp_c10d");
+                } else {
+                    // There is nothing to link it to: only checked, and the program gets the other one.
+                    println!(
+                        "cargo:warning=compiled with NCCL as a check; LIBTORCH has no CUDA, so the program is without"
+                    );
+                    with_nccl.out_dir(out().join("with_nccl")).compile_intermediates();
+                    build.compile("vlp_c10d");
+                }
+            }
+            None => {
+                if cuda {
+                    println!(
+                        "cargo:warning=no headers of NCCL and CUDA: several GPUs will not work together; \
+                         `eval \"$(scripts/nccl_headers.sh)\"` gets them"
+                    );
+                }
+                build.compile("vlp_c10d");
+            }
+        }
+        if cuda {
+            println!("cargo:rustc-link-lib=torch_cuda");
+            println!("cargo:rustc-link-lib=c10_cuda");
+        }
         println!("cargo:rustc-link-lib=torch_cpu");
         println!("cargo:rustc-link-lib=c10");
     }
 
-    /// A folder in which each missing header is our declarations.
-    fn gloo_headers() -> PathBuf {
-        let folder = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("gloo_headers");
-        let declarations = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/distributed/gloo.h");
-        for name in GLOO {
-            let header = folder.join("gloo").join(name);
-            let written = std::fs::create_dir_all(header.parent().unwrap_or(&folder))
-                .and_then(|()| std::fs::write(&header, format!("#include \"{}\"\n", declarations.display())));
+    /// Folders with `nccl.h` and CUDA's runtime: those that the variables name; with a LibTorch that has CUDA, those of
+    /// its Python packages or of an installed toolkit. None when one of the two is missing.
+    fn nccl_headers(torch: &Path, cuda: bool) -> Option<Vec<PathBuf>> {
+        let given = ["VLP_NCCL_INCLUDE", "VLP_CUDA_INCLUDE"].map(variable);
+        let mut folders: Vec<PathBuf> = given.iter().flatten().cloned().collect();
+        for (name, folder) in ["VLP_NCCL_INCLUDE", "VLP_CUDA_INCLUDE"].iter().zip(&given) {
+            let header = if name.contains("NCCL") { "nccl.h" } else { "cuda_runtime_api.h" };
+            if let Some(folder) = folder.as_ref().filter(|folder| !folder.join(header).is_file()) {
+                fail(&format!("{name} is {}, which has no {header}", folder.display()));
+            }
+        }
+        if cuda {
+            let packages = torch.parent().map(|site| site.join("nvidia"));
+            let parts = ["nccl", "cu13", "cuda_runtime", "cuda_nvcc", "cuda_cccl", "cublas", "cusparse", "cusolver"];
+            let in_packages = packages.iter().flat_map(|n| parts.map(|part| n.join(part).join("include")));
+            let toolkit = variable("CUDA_HOME").unwrap_or_else(|| PathBuf::from("/usr/local/cuda"));
+            let others = [toolkit.join("include"), toolkit.join("include/cccl"), PathBuf::from("/usr/include")];
+            folders.extend(in_packages.chain(others).filter(|folder| folder.is_dir()));
+        }
+        let has = |header: &str| folders.iter().any(|folder| folder.join(header).is_file());
+        // The compiler looks in /usr/include anyway, and must not do so before its own folders.
+        (has("nccl.h") && has("cuda_runtime_api.h"))
+            .then(|| folders.into_iter().filter(|folder| *folder != Path::new("/usr/include")).collect())
+    }
+
+    fn variable(name: &str) -> Option<PathBuf> {
+        std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    fn out() -> PathBuf {
+        PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default())
+    }
+
+    /// A folder in which each of these headers, below `folder`, is the file of ours.
+    fn declarations(ours: &str, folder: &str, names: [&str; 5]) -> PathBuf {
+        let root = out().join(format!("{ours}.headers"));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/distributed").join(ours);
+        for name in names {
+            let header = root.join(folder).join(name);
+            let written = std::fs::create_dir_all(header.parent().unwrap_or(&root))
+                .and_then(|()| std::fs::write(&header, format!("#include \"{}\"\n", file.display())));
             if let Err(error) = written {
                 fail(&format!("cannot write {}: {error}", header.display()));
             }
         }
-        folder
+        root
     }
 
     fn fail(reason: &str) -> ! {

@@ -50,44 +50,7 @@ work=$(mktemp -d "$dir.part-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-if python3 -m pip --version >/dev/null 2>&1; then
-    pip=(python3 -m pip)
-else
-    python3 -m venv "$work/venv" >&2 || fail "python3 has neither pip nor venv" "run ./bootstrap.sh setup-tch"
-    pip=("$work/venv/bin/python3" -m pip)
-fi
-
-# take NAME==VERSION PATTERN…: downloads a wheel, writes the members that match into $work/out, drops the wheel.
-# `torch/include/…` keeps its folders as `include/…`, libraries go to `lib/`. A pattern without a match is an error.
-take() {
-    local requirement=$1
-    shift
-    say "downloading $requirement"
-    mkdir -p "$work/wheel"
-    "${pip[@]}" --quiet --disable-pip-version-check download --no-deps --no-cache-dir --only-binary=:all: \
-        --implementation cp --python-version 3.11 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
-        --dest "$work/wheel" "$requirement" >&2 ||
-        fail "could not download $requirement from PyPI" "check the network and the disk space, then run this again"
-    python3 - "$work/wheel" "$work/out" "$@" >&2 <<'PYTHON'
-import fnmatch, os, shutil, sys, zipfile
-
-folder, target, *patterns = sys.argv[1:]
-(name,) = os.listdir(folder)
-with zipfile.ZipFile(os.path.join(folder, name)) as wheel:
-    for pattern in patterns:
-        members = [m for m in wheel.namelist() if fnmatch.fnmatchcase(m, pattern) and not m.endswith("/")]
-        if not members:
-            sys.exit(f"error: {name} has no member that matches {pattern}")
-        for member in members:
-            inside = member.removeprefix("torch/") if "/include/" in member else "lib/" + os.path.basename(member)
-            path = os.path.join(target, inside)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with wheel.open(member) as source, open(path, "wb") as out:
-                shutil.copyfileobj(source, out, 1 << 20)
-PYTHON
-    rm -rf "$work/wheel"
-}
-
+. "$(dirname "${BASH_SOURCE[0]}")/wheels.bash"
 take "torch==$torch_version" 'torch/include/*' torch/lib/libtorch_cpu.so torch/lib/libc10.so torch/lib/libgomp.so.1
 take "nvidia-cuda-runtime-cu12==$cuda_version" nvidia/cuda_runtime/lib/libcudart.so.12
 take "nvidia-cuda-cupti-cu12==$cuda_version" nvidia/cuda_cupti/lib/libcupti.so.12

@@ -34,7 +34,7 @@ mistakes! {
     out_of_range: "[train]\nbatch_size = 0\nwarmup_proportion = 1.5\nmax_grad_norm = -1\n";
     not_a_finite_number: "[train]\nlearning_rate = nan\n";
     integer_too_large: "[train]\nepochs = 99999999999999999999\n";
-    unknown_choice: "[train]\nschedule = \"warmup_linea\"\n[launch]\ndevice = \"gpu\"\n";
+    unknown_choice: "[train]\nschedule = \"warmup_linea\"\n[launch]\nlauncher = \"pbs\"\ndevice = \"gpu\"\n";
     unknown_choice_in_list: "[evaluate]\ncheckpoints = [\"best\", \"frist\"]\n";
     unknown_table_in_section: "[data.extra]\nx = 1\n";
     row_with_single_brackets: "[paper]\ntable = \"t\"\n";

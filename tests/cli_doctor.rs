@@ -43,14 +43,19 @@ fn all_that_is_missing_has_its_command() {
         [
             "device flex",
             "device tch-cpu",
+            "device cuda",
+            "device tch-cuda",
             "processors",
             "memory",
+            "NVIDIA driver",
+            "GPUs",
             "disk of `runs`",
             "HDF5 library",
             "Java",
             "METEOR data",
             "SPICE tool",
             "LibTorch",
+            "NCCL",
             "MLflow",
             "Slurm"
         ]
@@ -151,7 +156,7 @@ fn the_table_ends_with_what_is_missing() {
     let output = doctor(folder.path(), &[], &[]);
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("| Item           | State   | Found "), "{text}");
+    assert!(text.starts_with("| Item            | State   | Found "), "{text}");
     let meteor = "\nMETEOR data\n  missing: file `home/.cache/vlp/meteor/meteor-1.5.jar`\n  missing: file \
                   `home/.cache/vlp/meteor/data/paraphrase-en.gz`\n  help: scripts/meteor.sh\n\nSPICE tool\n";
     assert!(text.contains(meteor), "{text}");

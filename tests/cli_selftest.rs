@@ -69,7 +69,8 @@ fn a_device_that_is_not_there_is_a_mistake_of_the_command_line() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "error: device `gpu` is not available: there is no device of this name\n  help: use auto, flex or tch-cpu\n"
+        "error: device `gpu` is not available: there is no device of this name\n  help: use auto, flex, \
+         tch-cpu, tch-cuda or cuda; the last two also with the number of a GPU, as in tch-cuda:1\n"
     );
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
 }

@@ -129,7 +129,7 @@ fn named_vectors_travel_in_buckets() {
     };
     let found = group(2, |group| {
         let mut mean = make(group.rank());
-        all_reduce_mean_of(group, &mut mean).unwrap();
+        all_reduce_mean_of(group, &mut mean, false).unwrap();
         let mut copy = make(group.rank());
         broadcast_all(group, &mut copy).unwrap();
         (mean, copy)
@@ -152,7 +152,7 @@ fn ranks_that_differ_are_told_apart() {
         let hash = if rank == 2 { "bbb" } else { "aaa" };
         let unequal = verify_equal(group, "the parameters", hash).unwrap_err().to_string();
         let mut gradients = BTreeMap::from([(format!("w{}", rank.min(1)), vec![0.0; 4])]);
-        (unequal, all_reduce_mean_of(group, &mut gradients).unwrap_err().to_string())
+        (unequal, all_reduce_mean_of(group, &mut gradients, false).unwrap_err().to_string())
     });
     for (unequal, layout) in messages {
         assert_eq!(
@@ -315,6 +315,22 @@ fn the_place_comes_from_the_variables() {
     );
 }
 
+#[test]
+fn gradients_in_bfloat16_are_rounded_before_they_are_added() {
+    // 8 bits of precision: 1 + 2⁻⁸ lies between 1 and 1 + 2⁻⁷, and goes to the even one.
+    let found = group(2, |group| {
+        let mine = [1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 1000.0][..].to_vec();
+        let mut vectors = BTreeMap::from([("w".to_owned(), mine)]);
+        if group.rank() == 1 {
+            vectors.insert("w".to_owned(), vec![0.0, 1.0, 1.0]);
+        }
+        all_reduce_mean_of(group, &mut vectors, true).unwrap();
+        vectors.remove("w").unwrap()
+    });
+    assert_eq!(found[0], [0.5, 1.0 + 2f32.powi(-7), 500.5]);
+    assert_eq!(found[0], found[1]);
+}
+
 /// The same questions to PyTorch's process group.
 #[cfg(feature = "tch")]
 mod tch_transport {
@@ -357,6 +373,36 @@ mod tch_transport {
         let expected = &group(3, work)[0];
         assert!(three[0].0.iter().zip(&expected.0).all(|(a, b)| (a - b).abs() <= 1e-5));
         assert_eq!((&three[0].1, &three[0].2, &three[0].3), (&expected.1, &expected.2, &expected.3));
+    }
+
+    #[test]
+    fn gloo_sends_and_adds_in_bfloat16_where_asked_to() {
+        let found = both(2, Duration::from_secs(30), |group| {
+            let mut values = if group.rank() == 0 { [1.0 + 2f32.powi(-8), 256.0] } else { [0.0, 1.0] };
+            group.all_reduce_mean_bf16(&mut values).unwrap();
+            values
+        });
+        // The sum 257 has no bfloat16, and goes to the even neighbour.
+        assert_eq!(found, [[0.5, 128.0], [0.5, 128.0]]);
+    }
+
+    #[test]
+    fn a_gpu_needs_a_build_with_nccl() {
+        if vlp::distributed::C10d::has_nccl() {
+            eprintln!("SKIPPED: this build has NCCL");
+            return;
+        }
+        let messages: Vec<String> = std::thread::scope(|scope| {
+            let port = free_port();
+            let join = move |rank| place(rank, 2, port).join(Transport::Nccl(rank)).err().unwrap().to_string();
+            let ranks = [0, 1].map(|rank| scope.spawn(move || join(rank)));
+            ranks.map(|rank| rank.join().unwrap()).to_vec()
+        });
+        for (rank, message) in messages.iter().enumerate() {
+            let first = message.lines().next().unwrap();
+            assert!(first.starts_with(&format!("rank {rank} could not join its group at 127.0.0.1:")), "{first}");
+            assert!(first.ends_with(": this binary was built without NCCL (README.md, \"GPUs\")"), "{first}");
+        }
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub struct LayerArgs {
     /// Apply the `[profile.NAME]` tables of the files.
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Device: auto, flex, tch-cpu. Short for `--set launch.device=…`.
+    /// Device: auto, flex, tch-cpu, tch-cuda[:N], cuda[:N]. Short for `--set launch.device=…`.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
     /// Who starts the processes: local, slurm. Short for `--set launch.launcher=…`.

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::context::{Context, Failure, LayerArgs, exit};
 use super::facts::facts;
-use super::run::{self, ReuseArgs, track_failure};
+use super::run::{self, ReuseArgs, resolved_device, track_failure};
 use crate::config::to_toml;
-use crate::model::device;
 use crate::track::{Code, Lock, RunDir, sha256_of_file, write_atomic};
 
 /// Run again what a lock file records.
@@ -58,7 +57,7 @@ fn drift(lock: &Lock) -> Result<Vec<(&'static str, String)>, Failure> {
     }
     let data = facts(&lock.settings).map_err(|error| Failure::new(exit::DATA, error))?.data_fingerprint;
     differs("data", data, &lock.data_fingerprint);
-    differs("device", device::resolve(&lock.settings.launch.device).to_owned(), &lock.device);
+    differs("device", resolved_device(&lock.settings), &lock.device);
     if let Some(parent) = &lock.parent {
         let now = sha256_of_file(&parent.checkpoint).map_err(track_failure)?;
         differs(

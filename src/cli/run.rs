@@ -244,7 +244,7 @@ fn run_stage(
 ) -> Result<Option<RunRecord>, Failure> {
     let mut decided = stage::decide(candidate, upstream, request).map_err(pipeline_failure)?;
     let settings = &candidate.experiment.settings;
-    decided.lock.device = device::resolve(&settings.launch.device).to_owned();
+    decided.lock.device = resolved_device(settings);
     let run = match &decided.decision {
         Decision::Reuse(run) | Decision::Resume(run) => run.clone(),
         Decision::Start => RunDir::create(Path::new(&settings.output.runs), &decided.lock).map_err(track_failure)?,
@@ -283,6 +283,12 @@ fn run_stage(
         Outcome::Interrupted => Err(interrupted(&run, args)),
         Outcome::Failed(failure) => Err(failed(&run, &failure, args)),
     }
+}
+
+/// `launch.device` with `auto` resolved for the processes of one machine.
+pub fn resolved_device(settings: &Settings) -> String {
+    let nodes = if settings.launch.launcher == Launcher::Slurm { settings.slurm.nodes } else { 1 };
+    device::resolve(&settings.launch.device, settings.launch.processes_per_machine(nodes))
 }
 
 /// Submits a stage and, where asked for, waits until its job is over.

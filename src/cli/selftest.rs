@@ -21,7 +21,7 @@ use crate::model::device;
 /// Compare what this machine computes with the reference: network, losses, gradients, optimiser, decoding.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Device: auto, flex, tch-cpu.
+    /// Device: auto, flex, tch-cpu, tch-cuda[:N], cuda[:N].
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
 }
@@ -35,8 +35,8 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     let checks = all(&device).map_err(|e| Failure::new(exit::TRAIN, e))?;
     let rows: Vec<Vec<String>> = checks.iter().map(Check::cells).collect();
     print(&output::table(&HEADER.map(String::from), &rows, 1))?;
-    let name = device::resolve(&args.device);
-    verdict(&checks, name)?;
+    let name = device::resolve(&args.device, 1);
+    verdict(&checks, &name)?;
     if !context.quiet {
         eprintln!("`{name}` computes what the reference does ({:.1} s)", started.elapsed().as_secs_f64());
     }

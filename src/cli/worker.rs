@@ -16,8 +16,8 @@ use tracing_subscriber::{EnvFilter, Layer};
 use super::context::{Context, Failure, exit};
 use super::facts::data_sizes;
 use super::places::scorers;
-use super::run::track_failure;
-use crate::config::{Dataset, Metric, ObjectiveKind, Settings, VqaEvaluator};
+use super::run::{resolved_device, track_failure};
+use crate::config::{Dataset, Metric, ObjectiveKind, Settings, VqaEvaluator, device_of_rank};
 use crate::data::karpathy::CaptionData;
 use crate::data::region_store::RegionStore;
 use crate::data::tokenizer::Tokenizer;
@@ -146,9 +146,9 @@ fn stop_on_signals() {
 
 fn work(run: &RunDir, lock: &Lock, place: &Rendezvous, alive: &Alive, context: &Context) -> Result<(), Failure> {
     let settings = &lock.settings;
-    let name = settings.launch.device.as_str();
-    let device = device::open(name).map_err(|e| Failure::new(exit::CONFIG, e))?;
-    tracing::info!(device = device::resolve(name), run = %run.path().display(), "worker started");
+    let name = device_of_rank(&resolved_device(settings), place.local_rank);
+    let device = device::open(&name).map_err(|e| Failure::new(exit::CONFIG, e))?;
+    tracing::info!(device = name, run = %run.path().display(), "worker started");
     let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
     let tokenizer = Tokenizer::from_file(&settings.data.vocabulary, settings.data.cased).map_err(data_failure)?;
     let store = Arc::new(RegionStore::open(&settings.data).map_err(data_failure)?);
@@ -160,7 +160,11 @@ fn work(run: &RunDir, lock: &Lock, place: &Rendezvous, alive: &Alive, context: &
     let evaluation = Evaluation { settings, tokenizer: &tokenizer, store, device, scorers };
     let world = World { settings, run, journal: &journal, answers, evaluation };
     // LibTorch brings its own transport, for any number of machines.
-    let transport = if device::resolve(name) == "flex" { Transport::Loopback } else { Transport::Gloo };
+    let transport = match name.split_once(':') {
+        Some(("tch-cuda", gpu)) => gpu.parse().map_or(Transport::Gloo, Transport::Nccl),
+        _ if name == "tch-cpu" => Transport::Gloo,
+        _ => Transport::Loopback,
+    };
     let mut group = place.join(transport).map_err(|error| Failure::new(exit::TRAIN, error))?;
     world.train(lock, &mut *group, alive, context)?;
     if group.rank() == 0 { world.evaluate(context) } else { Ok(()) }

@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 pub use diagnose::{Problem, Problems, Severity};
 pub use explain::{UnknownKey, explain};
 pub use options::{
-    CheckpointChoice, DataSettings, Dataset, DocumentFrequency, EvaluateSettings, ExperimentSettings, InitSettings,
-    LaunchSettings, Launcher, MeteorProgram, Metric, MetricsSettings, MlflowMode, ModelSettings, ObjectiveKind,
-    ObjectiveSettings, OutputSettings, PaperRow, RegionFormat, Schedule, ScstMask, ScstSettings, SelectSettings,
-    Settings, SlurmSettings, SweepDirection, SweepMethod, SweepPruner, SweepSettings, TrackSettings, TrainSettings,
-    Truncate, VqaEvaluator,
+    CheckpointChoice, DataSettings, Dataset, DocumentFrequency, EvaluateSettings, Exchange, ExperimentSettings,
+    InitSettings, LaunchSettings, Launcher, MeteorProgram, Metric, MetricsSettings, MlflowMode, ModelSettings,
+    ObjectiveKind, ObjectiveSettings, OutputSettings, PaperRow, RegionFormat, Schedule, ScstMask, ScstSettings,
+    SelectSettings, Settings, SlurmSettings, SweepDirection, SweepMethod, SweepPruner, SweepSettings, TrackSettings,
+    TrainSettings, Truncate, VqaEvaluator, device_of_rank,
 };
 pub use paper_score::{PaperScore, Setting};
 pub use resolve::{Origin, Origins, flatten};

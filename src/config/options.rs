@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
-pub use launch::{LaunchSettings, Launcher, SlurmSettings};
+pub use launch::{LaunchSettings, Launcher, SlurmSettings, device_of_rank};
 pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
 pub(crate) use sweep::SweepFile;
 pub use sweep::{SweepDirection, SweepMethod, SweepPruner, SweepSettings};
@@ -267,6 +267,17 @@ pub enum Schedule {
     WarmupCosine,
 }
 
+/// Numbers in which the processes tell each other their gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Exchange {
+    /// 32-bit floats.
+    #[default]
+    Fp32,
+    /// bfloat16: half as many bytes, 8 bits of precision. With LibTorch the sum is rounded too.
+    Bf16,
+}
+
 /// Optimiser (BertAdam), schedule and length of the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -303,6 +314,8 @@ pub struct TrainSettings {
     /// Each parameter's gradient is clipped to this norm on its own; 0 switches clipping off.
     #[schemars(range(min = 0.0))]
     pub max_grad_norm: f64,
+    /// Numbers in which the processes tell each other their gradients.
+    pub gradient_exchange: Exchange,
     /// Steps between two points of the loss curve.
     #[schemars(range(min = 1), extend("x-unit" = "steps"))]
     pub log_every: usize,
@@ -334,6 +347,7 @@ impl Default for TrainSettings {
             beta2: 0.999,
             epsilon: 1e-6,
             max_grad_norm: 1.0,
+            gradient_exchange: Exchange::Fp32,
             log_every: 10,
             keep_checkpoints: 2,
             keep_every: 0,

@@ -10,15 +10,19 @@ use super::collective::{Collective, CollectiveError, verify_equal};
 /// Floats of a full bucket: 25 MB, the size that PyTorch's DistributedDataParallel uses.
 pub const BUCKET_FLOATS: usize = 25 * 1024 * 1024 / 4;
 
-/// Replaces each vector by its mean over all ranks.
+/// Replaces each vector by its mean over all ranks; `bf16`: the exchange rounds to bfloat16.
 ///
 /// # Errors
 /// A lost peer; a rank with other names or lengths.
 pub fn all_reduce_mean_of(
     group: &mut dyn Collective,
     vectors: &mut BTreeMap<String, Vec<f32>>,
+    bf16: bool,
 ) -> Result<(), CollectiveError> {
-    in_buckets(group, "the names and sizes of the gradients", vectors, &|group, bucket| group.all_reduce_mean(bucket))
+    in_buckets(group, "the names and sizes of the gradients", vectors, &|group, bucket| match bf16 {
+        true => group.all_reduce_mean_bf16(bucket),
+        false => group.all_reduce_mean(bucket),
+    })
 }
 
 /// Replaces each vector by that of rank 0.

@@ -1,9 +1,13 @@
-// PyTorch's process group (TCPStore for the rendezvous, Gloo for the exchange) behind a few C functions for c10d.rs.
-// Every function that can fail returns 0 when it did, and writes the reason into `error`.
+// PyTorch's process groups (TCPStore for the rendezvous, Gloo for CPU memory, NCCL for GPUs) behind a few C functions for
+// c10d.rs. Every function that can fail returns 0 when it did, and writes the reason into `error`.
+//
+// NCCL is compiled in with USE_C10D_NCCL. A group then has both: Gloo carries what is small or lies on the host alone, NCCL
+// the sums of gradients and the broadcasts of parameters, which pass through the memory of the rank's GPU.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -16,11 +20,21 @@
 #include <c10/util/intrusive_ptr.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#ifdef USE_C10D_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 struct vlp_group {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+  std::chrono::milliseconds timeout;
+  // For large exchanges: NCCL where the rank has a GPU, Gloo where not.
+  c10::intrusive_ptr<c10d::Backend> large;
+  // Where its tensors lie.
+  at::Device device{at::kCPU};
+  // After a failed exchange: NCCL would wait for the peers, and is told to end at once instead.
+  bool broken = false;
 };
 
 namespace {
@@ -55,6 +69,36 @@ at::Tensor view(void* data, int64_t count, at::ScalarType type) {
   return at::from_blob(data, {count}, at::TensorOptions().dtype(type));
 }
 
+// NCCL for the GPU of this number.
+c10::intrusive_ptr<c10d::Backend> nccl_group(
+    const c10::intrusive_ptr<c10d::Store>& store, int rank, int world_size, std::chrono::milliseconds timeout) {
+#ifdef USE_C10D_NCCL
+  // Waiting then blocks the host, and ends with an exception when a peer is lost or late. Without it PyTorch's watchdog
+  // aborts the process instead. Set before the first group, unless the user decided.
+  setenv("TORCH_NCCL_BLOCKING_WAIT", "1", 0);
+  auto settings = c10d::ProcessGroupNCCL::Options::create();
+  settings->timeout = timeout;
+  auto prefixed = c10::make_intrusive<c10d::PrefixStore>("nccl", store);
+  return c10::make_intrusive<c10d::ProcessGroupNCCL>(prefixed, rank, world_size, settings);
+#else
+  (void)store, (void)rank, (void)world_size, (void)timeout;
+  throw std::runtime_error("this binary was built without NCCL (README.md, \"GPUs\")");
+#endif
+}
+
+// Runs `exchange` on `count` values, on the device of the large exchanges and in the type asked for; then writes them back.
+template <typename Exchange>
+void exchanged(vlp_group* group, float* values, int64_t count, at::ScalarType type, Exchange exchange) {
+  at::Tensor host = view(values, count, at::kFloat);
+  at::Tensor sent = host.to(at::TensorOptions().device(group->device).dtype(type));
+  std::vector<at::Tensor> tensors{sent};
+  group->broken = true;
+  exchange(tensors)->wait(group->timeout);
+  // The host's own memory was exchanged when neither device nor type differ.
+  if (sent.data_ptr() != host.data_ptr()) host.copy_(sent);
+  group->broken = false;
+}
+
 // `count` elements of every rank, one after the other, into `all`.
 void all_gather(vlp_group* group, at::Tensor mine, at::Tensor all) {
   std::vector<at::Tensor> inputs{mine};
@@ -66,9 +110,19 @@ void all_gather(vlp_group* group, at::Tensor mine, at::Tensor all) {
 
 extern "C" {
 
+// Whether NCCL is compiled in.
+int vlp_group_has_nccl() {
+#ifdef USE_C10D_NCCL
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+// `gpu`: the number of this rank's GPU, for a group with NCCL; -1 for one on the CPU.
 vlp_group* vlp_group_join(
-    const char* host, uint16_t port, int rank, int world_size, const char* token, int64_t timeout_ms, char* error,
-    size_t size) {
+    const char* host, uint16_t port, int rank, int world_size, const char* token, int64_t timeout_ms, int gpu,
+    char* error, size_t size) {
   vlp_group* joined = nullptr;
   const int done = guarded(error, size, [&] {
     const std::chrono::milliseconds timeout(timeout_ms);
@@ -93,29 +147,44 @@ vlp_group* vlp_group_join(
         here ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
              : c10d::ProcessGroupGloo::createDefaultDevice());
     auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(prefixed, rank, world_size, settings);
-    joined = new vlp_group{prefixed, gloo};
+    if (gpu < 0) {
+      joined = new vlp_group{prefixed, gloo, timeout, gloo};
+    } else {
+      const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(gpu));
+      joined = new vlp_group{prefixed, gloo, timeout, nccl_group(prefixed, rank, world_size, timeout), device};
+    }
   });
   return done ? joined : nullptr;
 }
 
 void vlp_group_leave(vlp_group* group) {
   char nothing[1];
+  if (!group->device.is_cpu()) {
+    guarded(nothing, sizeof nothing, [&] { group->broken ? group->large->abort() : group->large->shutdown(); });
+  }
   guarded(nothing, sizeof nothing, [&] { delete group; });
 }
 
-int vlp_group_sum(vlp_group* group, float* values, int64_t count, char* error, size_t size) {
+// `low`: the values are rounded to bfloat16, and so is their sum.
+int vlp_group_sum(vlp_group* group, float* values, int64_t count, int low, char* error, size_t size) {
   return guarded(error, size, [&] {
-    std::vector<at::Tensor> tensors{view(values, count, at::kFloat)};
-    group->gloo->allreduce(tensors)->wait();
+    const at::ScalarType type = low != 0 ? at::kBFloat16 : at::kFloat;
+    exchanged(group, values, count, type, [&](std::vector<at::Tensor>& tensors) {
+      c10d::AllreduceOptions options;
+      options.timeout = group->timeout;
+      return group->large->allreduce(tensors, options);
+    });
   });
 }
 
 int vlp_group_broadcast(vlp_group* group, float* values, int64_t count, int root, char* error, size_t size) {
   return guarded(error, size, [&] {
-    std::vector<at::Tensor> tensors{view(values, count, at::kFloat)};
-    c10d::BroadcastOptions options;
-    options.rootRank = root;
-    group->gloo->broadcast(tensors, options)->wait();
+    exchanged(group, values, count, at::kFloat, [&](std::vector<at::Tensor>& tensors) {
+      c10d::BroadcastOptions options;
+      options.rootRank = root;
+      options.timeout = group->timeout;
+      return group->large->broadcast(tensors, options);
+    });
   });
 }
 

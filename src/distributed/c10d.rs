@@ -1,7 +1,9 @@
-//! PyTorch's own process group: TCPStore for the rendezvous, Gloo on CPU memory for the exchange; any number of machines.
+//! PyTorch's own process groups: TCPStore for the rendezvous, Gloo on CPU memory and NCCL between GPUs for the exchange; any
+//! number of machines.
 //!
 //! The C++ side is `c10d.cpp`. A peer that ends, and one that does not answer in time, are errors here as in `loopback`;
-//! Gloo adds in a fixed order, so that a sum has the same bits on every rank and in every run.
+//! Gloo adds in a fixed order, so that a sum has the same bits on every rank and in every run. With NCCL, which build.rs
+//! compiles in where LibTorch has it, sums and broadcasts pass through the GPUs' memory; the rest stays with Gloo.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::NonNull;
@@ -25,11 +27,20 @@ unsafe extern "C" {
         world_size: c_int,
         token: *const c_char,
         timeout_ms: i64,
+        gpu: c_int,
         error: *mut c_char,
         size: usize,
     ) -> *mut Handle;
     fn vlp_group_leave(group: *mut Handle);
-    fn vlp_group_sum(group: *mut Handle, values: *mut f32, count: i64, error: *mut c_char, size: usize) -> c_int;
+    fn vlp_group_has_nccl() -> c_int;
+    fn vlp_group_sum(
+        group: *mut Handle,
+        values: *mut f32,
+        count: i64,
+        low: c_int,
+        error: *mut c_char,
+        size: usize,
+    ) -> c_int;
     fn vlp_group_broadcast(
         group: *mut Handle,
         values: *mut f32,
@@ -60,7 +71,7 @@ pub struct C10d {
     waits: u64,
 }
 
-// SAFETY: the group is used by one thread at a time (`&mut self`), and Gloo does not tie it to the thread that made it.
+// SAFETY: the group is used by one thread at a time (`&mut self`), and neither Gloo nor NCCL ties it to the thread that made it.
 unsafe impl Send for C10d {}
 
 impl Drop for C10d {
@@ -71,11 +82,17 @@ impl Drop for C10d {
 }
 
 impl C10d {
-    /// Joins the group; returns when all ranks are there.
+    /// Whether this build can exchange between GPUs.
+    pub fn has_nccl() -> bool {
+        // SAFETY: it only returns a number.
+        unsafe { vlp_group_has_nccl() != 0 }
+    }
+
+    /// Joins the group; returns when all ranks are there. With NCCL where this rank computes on the GPU of number `gpu`.
     ///
     /// # Errors
-    /// Ranks that do not come in time; a rank 0 that belongs to another run.
-    pub fn join(rendezvous: &Rendezvous) -> Result<Self, CollectiveError> {
+    /// Ranks that do not come in time; a rank 0 that belongs to another run; a GPU in a build without NCCL.
+    pub fn join(rendezvous: &Rendezvous, gpu: Option<usize>) -> Result<Self, CollectiveError> {
         let Rendezvous { rank, world_size, master_port, .. } = *rendezvous;
         let failed = |reason: String| CollectiveError::NotJoined {
             rank,
@@ -95,12 +112,23 @@ impl C10d {
                 world_size as c_int,
                 token.as_ptr(),
                 rendezvous.timeout.as_millis().min(i64::MAX as u128) as i64,
+                gpu.map_or(-1, |gpu| gpu as c_int),
                 reason.as_mut_ptr(),
                 REASON,
             )
         };
         let handle = NonNull::new(handle).ok_or_else(|| failed(first_line(&reason)))?;
         Ok(Self { handle, rank, world_size, waits: 0 })
+    }
+
+    /// `low`: in bfloat16.
+    fn mean(&mut self, values: &mut [f32], low: c_int) -> Result<(), CollectiveError> {
+        let (data, count) = (values.as_mut_ptr(), values.len() as i64);
+        // SAFETY: `values` is borrowed for the whole call, which waits for the exchange to end.
+        self.call("all-reduce", |group, reason| unsafe { vlp_group_sum(group, data, count, low, reason, REASON) })?;
+        let ranks = self.world_size as f32;
+        values.iter_mut().for_each(|sum| *sum /= ranks);
+        Ok(())
     }
 
     /// Calls `work` with the handle and room for a reason.
@@ -134,17 +162,16 @@ impl Collective for C10d {
     }
 
     fn all_reduce_mean(&mut self, values: &mut [f32]) -> Result<(), CollectiveError> {
-        let (data, count) = (values.as_mut_ptr(), values.len() as i64);
-        // SAFETY: `values` is borrowed for the whole call, which waits for the exchange to end.
-        self.call("all-reduce", |group, reason| unsafe { vlp_group_sum(group, data, count, reason, REASON) })?;
-        let ranks = self.world_size as f32;
-        values.iter_mut().for_each(|sum| *sum /= ranks);
-        Ok(())
+        self.mean(values, 0)
+    }
+
+    fn all_reduce_mean_bf16(&mut self, values: &mut [f32]) -> Result<(), CollectiveError> {
+        self.mean(values, 1)
     }
 
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CollectiveError> {
         let (data, count, root) = (values.as_mut_ptr(), values.len() as i64, root as c_int);
-        // SAFETY: as above.
+        // SAFETY: `values` is borrowed for the whole call, which waits for the exchange to end.
         self.call("broadcast", |group, reason| unsafe { vlp_group_broadcast(group, data, count, root, reason, REASON) })
     }
 

@@ -62,6 +62,13 @@ pub trait Collective: Send {
     /// Replaces `values` by their mean over all ranks; the same bits on every rank.
     fn all_reduce_mean(&mut self, values: &mut [f32]) -> Result<(), CollectiveError>;
 
+    /// As [`Collective::all_reduce_mean`], of `values` rounded to bfloat16. PyTorch's process group sends and adds half as many bytes, and
+    /// rounds the sum too; here the sum is exact in f32.
+    fn all_reduce_mean_bf16(&mut self, values: &mut [f32]) -> Result<(), CollectiveError> {
+        values.iter_mut().for_each(|value| *value = half::bf16::from_f32(*value).to_f32());
+        self.all_reduce_mean(values)
+    }
+
     /// Replaces `values` by those of `root`.
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CollectiveError>;
 

@@ -16,6 +16,8 @@ pub enum Transport {
     Loopback,
     /// PyTorch's process group over TCP; any number of machines. Needs the feature `tch`.
     Gloo,
+    /// The same with NCCL between GPUs: this rank computes on the GPU of this number.
+    Nccl(usize),
 }
 
 /// A variable that is missing or makes no sense.
@@ -114,12 +116,14 @@ impl Rendezvous {
         match transport {
             Transport::Loopback => Ok(Box::new(Loopback::join(self)?)),
             #[cfg(feature = "tch")]
-            Transport::Gloo => Ok(Box::new(super::c10d::C10d::join(self)?)),
+            Transport::Gloo => Ok(Box::new(super::c10d::C10d::join(self, None)?)),
+            #[cfg(feature = "tch")]
+            Transport::Nccl(gpu) => Ok(Box::new(super::c10d::C10d::join(self, Some(gpu))?)),
             #[cfg(not(feature = "tch"))]
-            Transport::Gloo => Err(CollectiveError::NotJoined {
+            Transport::Gloo | Transport::Nccl(_) => Err(CollectiveError::NotJoined {
                 rank: self.rank,
                 address: format!("{}:{}", self.master_addr, self.master_port),
-                reason: "this binary was built without LibTorch, which carries Gloo".into(),
+                reason: "this binary was built without LibTorch, which carries Gloo and NCCL".into(),
             }),
         }
     }

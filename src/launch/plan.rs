@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::Settings;
+use crate::config::{Launcher, Settings, device_of_rank};
 
 /// Numbers that only the data and the model know.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -148,13 +148,17 @@ fn memory(settings: &Settings, facts: &Facts) -> Memory {
 
 fn process(settings: &Settings, machine: &Machine, run: &Path, rank: usize) -> Process {
     let launch = &settings.launch;
+    let local_rank = rank
+        % launch
+            .processes_per_machine(if launch.launcher == Launcher::Slurm { settings.slurm.nodes } else { 1 })
+            .max(1);
     let threads = match launch.threads {
         0 => (machine.processors / launch.world_size).max(1),
         given => given,
     };
     let env = [
         ("RANK", rank.to_string()),
-        ("LOCAL_RANK", rank.to_string()),
+        ("LOCAL_RANK", local_rank.to_string()),
         ("WORLD_SIZE", launch.world_size.to_string()),
         ("MASTER_ADDR", launch.master_addr.clone()),
         ("MASTER_PORT", machine.master_port.unwrap_or(launch.master_port).to_string()),
@@ -168,7 +172,7 @@ fn process(settings: &Settings, machine: &Machine, run: &Path, rank: usize) -> P
         program: machine.program.clone(),
         args,
         env: env.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-        device: launch.device.clone(),
+        device: device_of_rank(&launch.device, local_rank),
     }
 }
 

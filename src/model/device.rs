@@ -1,6 +1,11 @@
 //! The engines of this build and their devices, by the names that `launch.device` takes.
+//!
+//! Which GPU a process of a run takes is decided in `config`; here a name is opened, or refused with what is missing.
 
 use burn::tensor::Device;
+
+/// All devices that a build can have, the fastest first. Those with GPUs also take a number, as in `tch-cuda:1`.
+pub const ALL: [&str; 4] = ["tch-cuda", "cuda", "tch-cpu", "flex"];
 
 /// A device that this build or this machine does not have.
 #[derive(Debug, thiserror::Error)]
@@ -9,42 +14,162 @@ pub struct DeviceError {
     /// What was asked for.
     pub name: String,
     /// Why not.
-    pub reason: &'static str,
+    pub reason: String,
     /// What to do.
     pub help: &'static str,
 }
 
-/// Names of the devices of this build, the fastest first.
+/// Names of the devices of this build that this machine has, the fastest first.
 pub fn available() -> Vec<&'static str> {
-    if cfg!(feature = "tch") { vec!["tch-cpu", "flex"] } else { vec!["flex"] }
+    ALL.into_iter().filter(|name| find(name).is_ok()).collect()
 }
 
-/// The name that `auto` stands for.
-pub fn resolve(name: &str) -> &str {
-    if name == "auto" { available()[0] } else { name }
+/// The name that `auto` stands for when `processes` share this machine: the fastest device that all of them find.
+pub fn resolve(name: &str, processes: usize) -> String {
+    if name != "auto" {
+        return name.to_owned();
+    }
+    let works = |name: &&str| match *name {
+        "tch-cuda" => tch_gpus() >= processes.max(1),
+        "cuda" => cuda_gpus() >= processes.max(1),
+        name => find(name).is_ok(),
+    };
+    // `flex` is always there.
+    ALL.iter().copied().find(works).unwrap_or("flex").to_owned()
 }
 
-/// Opens a device by name, without autodiff.
+/// Opens a device by name, without autodiff; `auto` is the fastest.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
-    match resolve(name) {
-        "flex" => Ok(Device::flex()),
+    find(&resolve(name, 1)).map_err(|(reason, help)| DeviceError { name: name.to_owned(), reason, help })
+}
+
+/// GPUs that LibTorch finds.
+pub fn tch_gpus() -> usize {
+    #[cfg(feature = "tch")]
+    {
+        let all = Device::enumerate(burn::tensor::DeviceType::LibTorch).into_vec();
+        // burn marks its LibTorch backend as deprecated; it is one of the engines here, by request.
+        #[allow(deprecated)]
+        (0..all.len()).take_while(|gpu| all.contains(&Device::libtorch_cuda(*gpu))).count()
+    }
+    #[cfg(not(feature = "tch"))]
+    0
+}
+
+/// GPUs that burn's own CUDA engine finds. It is asked only where there is a driver: without one it panics.
+pub fn cuda_gpus() -> usize {
+    #[cfg(feature = "cuda")]
+    {
+        let driver = std::path::Path::new("/dev/nvidiactl").exists() || std::path::Path::new("/dev/dxg").exists();
+        if driver { Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec().len() } else { 0 }
+    }
+    #[cfg(not(feature = "cuda"))]
+    0
+}
+
+const NO_LIBTORCH: &str = "this binary was built without LibTorch";
+#[cfg(any(test, feature = "tch", feature = "cuda"))]
+const NEEDS_GPU: &str = "`vlp doctor` says what it finds of GPUs, driver and libraries; or use `--device auto`";
+const NAMES: &str =
+    "use auto, flex, tch-cpu, tch-cuda or cuda; the last two also with the number of a GPU, as in tch-cuda:1";
+
+/// The device, or why there is none and what to do.
+fn find(name: &str) -> Result<Device, (String, &'static str)> {
+    let (engine, number) = match name.split_once(':') {
+        Some((engine @ ("tch-cuda" | "cuda"), number)) => (engine, number.parse::<usize>().ok()),
+        Some(_) => ("", None),
+        None => (name, Some(0)),
+    };
+    let refused = |reason: &str, help| Err((reason.to_owned(), help));
+    match (engine, number) {
+        ("flex", Some(_)) => Ok(Device::flex()),
         #[cfg(feature = "tch")]
-        "tch-cpu" => {
-            // burn marks its LibTorch backend as deprecated; it is one of the two engines here, by request.
-            #[allow(deprecated)]
+        ("tch-cpu", Some(_)) => {
+            #[allow(deprecated)] // as above
             let device = Device::libtorch();
             Ok(device)
         }
         #[cfg(not(feature = "tch"))]
-        "tch-cpu" => Err(DeviceError {
-            name: name.to_owned(),
-            reason: "this binary was built without LibTorch",
-            help: "build with `cargo build --release --features tch` (README.md, \"LibTorch\"), or use `--device flex`",
-        }),
-        _ => Err(DeviceError {
-            name: name.to_owned(),
-            reason: "there is no device of this name",
-            help: "use auto, flex or tch-cpu",
-        }),
+        ("tch-cpu", Some(_)) => refused(
+            NO_LIBTORCH,
+            "build with `cargo build --release --features tch` (README.md, \"LibTorch\"), or use `--device flex`",
+        ),
+        #[cfg(feature = "tch")]
+        ("tch-cuda", Some(gpu)) => match tch_gpus() {
+            0 => refused("LibTorch finds no GPU, or was built without CUDA", NEEDS_GPU),
+            count if gpu >= count => Err((format!("LibTorch finds {count} GPUs, counted from 0"), NEEDS_GPU)),
+            _ => {
+                #[allow(deprecated)] // as above
+                let device = Device::libtorch_cuda(gpu);
+                Ok(device)
+            }
+        },
+        #[cfg(not(feature = "tch"))]
+        ("tch-cuda", Some(_)) => refused(
+            NO_LIBTORCH,
+            "build with `cargo build --release --features tch` and a LibTorch with CUDA (README.md, \"GPUs\"), or use `--device flex`",
+        ),
+        #[cfg(feature = "cuda")]
+        ("cuda", Some(gpu)) => match cuda_gpus() {
+            0 => refused("burn's CUDA engine finds no GPU", NEEDS_GPU),
+            count if gpu >= count => Err((format!("burn's CUDA engine finds {count} GPUs, counted from 0"), NEEDS_GPU)),
+            _ => Ok(Device::cuda(gpu)),
+        },
+        #[cfg(not(feature = "cuda"))]
+        ("cuda", Some(_)) => refused(
+            "this binary was built without burn's CUDA engine",
+            "build with `cargo build --release --features cuda` (README.md, \"GPUs\"), or use `--device flex`",
+        ),
+        _ => refused("there is no device of this name", NAMES),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(name: &str) -> String {
+        open(name).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_not_a_device_is_told_what_is() {
+        for name in ["gpu", "tch-cuda:x", "flex:0", "tch-cpu:1", ""] {
+            let expected =
+                format!("device `{name}` is not available: there is no device of this name\n  help: {NAMES}");
+            assert_eq!(refusal(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_build_without_an_engine_names_the_feature() {
+        if !cfg!(feature = "cuda") {
+            let expected = "device `cuda:1` is not available: this binary was built without burn's CUDA engine\n  help: build with \
+                            `cargo build --release --features cuda` (README.md, \"GPUs\"), or use `--device flex`";
+            assert_eq!(refusal("cuda:1"), expected);
+        }
+        if cfg!(feature = "tch") {
+            let gpus = tch_gpus();
+            let reason = match gpus {
+                0 => "LibTorch finds no GPU, or was built without CUDA".to_owned(),
+                _ => format!("LibTorch finds {gpus} GPUs, counted from 0"),
+            };
+            let expected = format!("device `tch-cuda:99` is not available: {reason}\n  help: {NEEDS_GPU}");
+            assert_eq!(refusal("tch-cuda:99"), expected);
+        } else {
+            let expected = "device `tch-cuda` is not available: this binary was built without LibTorch\n  help: build with \
+                            `cargo build --release --features tch` and a LibTorch with CUDA (README.md, \"GPUs\"), or use `--device flex`";
+            assert_eq!(refusal("tch-cuda"), expected);
+        }
+    }
+
+    #[test]
+    fn auto_is_the_fastest_that_every_process_finds() {
+        assert_eq!(resolve("flex", 8), "flex");
+        assert_eq!(resolve("tch-cuda:3", 1), "tch-cuda:3");
+        assert_eq!(resolve("auto", 1), available()[0]);
+        let crowded = resolve("auto", 1000);
+        assert_eq!(crowded, if cfg!(feature = "tch") { "tch-cpu" } else { "flex" });
+        assert!(open("auto").is_ok());
     }
 }

@@ -16,7 +16,7 @@ use super::checkpoint::Position;
 use super::step::{Objective, TrainingData};
 use super::sync::{self, Pace};
 use super::{TrainError, checkpoint};
-use crate::config::{CheckpointChoice, Settings};
+use crate::config::{CheckpointChoice, Exchange, Settings};
 use crate::data::batch::BatchSource;
 use crate::data::loader::{epoch_order, in_batches, training_batches};
 use crate::data::region_store::RegionStore;
@@ -225,7 +225,7 @@ impl Training<'_> {
             if accumulated < in_step {
                 continue;
             }
-            all_reduce_mean_of(self.collective, &mut gradients)?;
+            all_reduce_mean_of(self.collective, &mut gradients, train.gradient_exchange == Exchange::Bf16)?;
             let (next, norm) = adam.step(model, std::mem::take(&mut gradients));
             model = next;
             accumulated = 0;

@@ -9,13 +9,10 @@ use burn::tensor::Tensor;
 use super::Finding;
 use crate::model::{device, host_values};
 
-/// Devices that a build can have.
-const DEVICES: [&str; 2] = ["flex", "tch-cpu"];
-
 /// What of this machine matters to a run in the folder `runs`.
 pub fn findings(runs: &str) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = DEVICES.into_iter().map(device_of).collect();
-    findings.extend([threads(), memory(), disk(Path::new(runs)), hdf5()]);
+    let mut findings: Vec<Finding> = device::ALL.into_iter().rev().map(device_of).collect();
+    findings.extend([threads(), memory(), driver(), gpus(), disk(Path::new(runs)), hdf5()]);
     findings
 }
 
@@ -28,7 +25,7 @@ fn device_of(name: &'static str) -> Finding {
             match sum.as_slice() {
                 [three] if *three == 3.0 => {
                     let default =
-                        if device::resolve("auto") == name { "computes; `auto` is this one" } else { "computes" };
+                        if device::resolve("auto", 1) == name { "computes; `auto` is this one" } else { "computes" };
                     Finding::ok(item, default)
                 }
                 other => {
@@ -67,6 +64,49 @@ fn memory() -> Finding {
 /// The number of a line like `MemTotal:       24689764 kB`.
 fn kibibytes(meminfo: &str, name: &str) -> Option<u64> {
     meminfo.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+}
+
+/// NVIDIA's kernel driver.
+fn driver() -> Finding {
+    const VERSION: &str = "/proc/driver/nvidia/version";
+    match std::fs::read_to_string(VERSION).ok().as_deref().and_then(driver_version) {
+        Some(version) => Finding::ok("NVIDIA driver", version),
+        None => Finding::missing(
+            "NVIDIA driver",
+            "for the devices tch-cuda and cuda",
+            vec![VERSION.into()],
+            vec!["on a machine with a GPU, install NVIDIA's driver; in a container, start it with `--gpus all`".into()],
+        ),
+    }
+}
+
+/// `570.86.15` of the line `NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu …`.
+fn driver_version(text: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with("NVRM version:"))?;
+    let numeric = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    line.split_whitespace().find(numeric).map(str::to_owned)
+}
+
+/// Names and memory of the GPUs, as nvidia-smi tells them.
+fn gpus() -> Finding {
+    let query = ["--query-gpu=index,name,memory.total,memory.free", "--format=csv,noheader"];
+    let answer = std::process::Command::new("nvidia-smi").args(query).output();
+    let text = answer.ok().filter(|o| o.status.success()).map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+    match text.map(|text| text.lines().filter_map(gpu).collect::<Vec<_>>()).filter(|found| !found.is_empty()) {
+        Some(found) => Finding::ok("GPUs", found.join("; ")),
+        None => Finding::missing(
+            "GPUs",
+            "for the devices tch-cuda and cuda",
+            vec!["an answer of `nvidia-smi`".into()],
+            vec!["on a machine with a GPU, install NVIDIA's driver and its tools".into()],
+        ),
+    }
+}
+
+/// `0: NVIDIA H200, 143771 MiB, 143000 MiB free` of a line of nvidia-smi.
+fn gpu(line: &str) -> Option<String> {
+    let [index, name, total, free] = <[&str; 4]>::try_from(line.split(", ").collect::<Vec<_>>()).ok()?;
+    Some(format!("{index}: {name}, {total}, {free} free"))
 }
 
 fn gib(bytes: u64) -> String {
@@ -112,6 +152,19 @@ mod tests {
         assert_eq!(kibibytes(text, "MemAvailable:"), Some(23_000_000));
         assert_eq!(kibibytes(text, "SwapTotal:"), None);
         assert_eq!(gib(3 << 29), "1.5");
+    }
+
+    #[test]
+    fn drivers_and_gpus_are_read_off_their_lines() {
+        let text =
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.86.15  Thu Jan 23 2025\nGCC version:  gcc 12.2\n";
+        assert_eq!(driver_version(text).as_deref(), Some("570.86.15"));
+        let open = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n";
+        assert_eq!(driver_version(open).as_deref(), Some("580.65.06"));
+        assert_eq!(driver_version("GCC version:  gcc 12.2\n"), None);
+        let found = gpu("0, NVIDIA H200, 143771 MiB, 143000 MiB");
+        assert_eq!(found.as_deref(), Some("0: NVIDIA H200, 143771 MiB, 143000 MiB free"));
+        assert_eq!(gpu("No devices were found"), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::metrics::spice::{self, SpiceError};
 
 /// What a run can use besides this program.
 pub fn findings(scorers: &Scorers) -> Vec<Finding> {
-    vec![java(scorers), meteor(scorers), spice(scorers), libtorch(scorers), mlflow(), slurm()]
+    vec![java(scorers), meteor(scorers), spice(scorers), libtorch(scorers), nccl(), mlflow(), slurm()]
 }
 
 fn java(scorers: &Scorers) -> Finding {
@@ -81,6 +81,20 @@ fn libtorch(scorers: &Scorers) -> Finding {
             vec![format!("./bootstrap.sh setup-tch && eval \"$(scripts/libtorch.sh)\" && {build}")],
         ),
     }
+}
+
+fn nccl() -> Finding {
+    let item = "NCCL";
+    #[cfg(feature = "tch")]
+    if crate::distributed::C10d::has_nccl() {
+        return Finding::ok(item, "part of this build");
+    }
+    Finding::missing(
+        item,
+        "for several GPUs with tch-cuda",
+        vec!["a build against a LibTorch with CUDA and the headers of NCCL".into()],
+        vec!["README.md, \"GPUs\"".into()],
+    )
 }
 
 /// The folders that scripts/libtorch.sh made, newest version first.

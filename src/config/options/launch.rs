@@ -23,8 +23,12 @@ pub struct LaunchSettings {
     /// Processes, one per device; gradients are averaged over them.
     #[schemars(range(min = 1), extend("x-unit" = "processes"))]
     pub world_size: usize,
-    /// `auto`, `flex` (embedded CPU engine), `tch-cpu` (LibTorch on the CPU).
-    #[schemars(extend("enum" = ["auto", "flex", "tch-cpu"]))]
+    /// `auto` (the fastest of this build and machine), `flex` (embedded CPU engine), `tch-cpu` (LibTorch on the CPU), `tch-cuda` (LibTorch on a GPU),
+    /// `cuda` (burn's own CUDA engine). The processes of a machine take its GPUs in turn, from 0, or from N on with `tch-cuda:N`.
+    #[schemars(
+        regex(pattern = r"^(auto|flex|tch-cpu|(tch-)?cuda(:[0-9]{1,3})?)$"),
+        extend("x-form" = "auto, flex, tch-cpu, tch-cuda or cuda, the last two also with the number of a GPU (`tch-cuda:1`)")
+    )]
     pub device: String,
     /// Compute threads per process; 0 shares the processors of the machine among its processes.
     #[schemars(range(max = 1024), extend("x-unit" = "threads"))]
@@ -58,6 +62,23 @@ impl Default for LaunchSettings {
             hang_timeout_s: 900,
             max_restarts: 2,
         }
+    }
+}
+
+impl LaunchSettings {
+    /// Processes on one of `nodes` machines.
+    pub fn processes_per_machine(&self, nodes: usize) -> usize {
+        self.world_size.div_ceil(nodes.max(1))
+    }
+}
+
+/// The device of the process that is number `local_rank` of its machine: GPUs are taken in turn, from the number that
+/// `device` names; other devices are shared.
+pub fn device_of_rank(device: &str, local_rank: usize) -> String {
+    let (engine, first) = device.split_once(':').unwrap_or((device, "0"));
+    match (engine, first.parse::<usize>()) {
+        ("tch-cuda" | "cuda", Ok(first)) => format!("{engine}:{}", first + local_rank),
+        _ => device.to_owned(),
     }
 }
 
@@ -106,5 +127,19 @@ impl Default for SlurmSettings {
             extra: Vec::new(),
             setup: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_take_gpus_in_turn() {
+        let of = |device, rank| device_of_rank(device, rank);
+        assert_eq!([of("tch-cuda", 0), of("tch-cuda", 3), of("cuda:2", 1)], ["tch-cuda:0", "tch-cuda:3", "cuda:3"]);
+        assert_eq!([of("auto", 1), of("flex", 1), of("tch-cpu", 1)], ["auto", "flex", "tch-cpu"]);
+        let launch = LaunchSettings { world_size: 6, ..LaunchSettings::default() };
+        assert_eq!([1, 2, 4].map(|nodes| launch.processes_per_machine(nodes)), [6, 3, 2]);
     }
 }
