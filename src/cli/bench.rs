@@ -127,7 +127,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
 fn measure(args: &Args, device: &Device, context: &Context) -> Result<Measurements, Failure> {
     let world = World::new(args.size)?;
     let mut measurements = Measurements {
-        device: device::resolve(&args.device).to_owned(),
+        device: device::resolve(&args.device, 1),
         threads: rayon::current_num_threads(),
         size: args.size,
         rates: machine::rates(device),
