@@ -98,6 +98,41 @@ fn a_run_arrives_with_its_parameters_tags_points_states_and_files() {
     }
 }
 
+/// The journal without the lines that say what the run is, as earlier versions wrote it.
+fn forget_what_it_is(run: &RunDir) {
+    let text = std::fs::read_to_string(run.journal_file()).unwrap();
+    let old = |line: &&str| !line.contains(r#""kind":"param""#) && !line.contains(r#""kind":"tag""#);
+    let kept: String = text.lines().filter(old).map(|line| format!("{line}\n")).collect();
+    std::fs::write(run.journal_file(), kept).unwrap();
+}
+
+#[test]
+fn a_journal_of_an_earlier_version_is_completed_from_the_lock() {
+    let told = |old: bool| {
+        let tiny = Tiny::start(&[]);
+        let fixture = Fixture::new();
+        if old {
+            forget_what_it_is(&fixture.run);
+        }
+        let later = Entry::tag("vlp.note", "later");
+        fixture.journal.append(&later).unwrap();
+        fixture.loss(0..5);
+        fixture.sink(&tiny).drain().unwrap();
+        assert_eq!(tiny.points(), losses(0..5));
+        let told = tiny.told.lock().unwrap();
+        let keys = |tags: &[serde_json::Value]| tags.iter().map(|t| t["key"].clone()).collect::<Vec<_>>();
+        let mut params = told.params.clone();
+        params.sort();
+        let mut tags = keys(told.runs[0]["tags"].as_array().unwrap());
+        tags.retain(|tag| tag != "vlp.note");
+        assert!(told.tags.contains(&("vlp.note".into(), "later".into())));
+        (params, tags)
+    };
+    let (old, new) = (told(true), told(false));
+    assert_eq!(old, new);
+    assert_eq!(new.0.len(), vlp::config::flatten(&Settings::default()).len());
+}
+
 #[test]
 fn failures_before_within_and_after_a_batch_lose_nothing_and_double_nothing() {
     use Fault::{After, Before, Close, Half};

@@ -138,6 +138,35 @@ fn a_line_has_its_time_in_milliseconds() {
 }
 
 #[test]
+fn a_new_run_journals_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, _journal) = new_run(folder.path());
+    let lock = Lock::load(&run.lock_file()).unwrap();
+    let entries = read(&run.journal_file()).unwrap();
+    assert_eq!(entries[0].what, What::State { state: State::Created, detail: String::new() });
+    let mut tags = BTreeMap::new();
+    let mut params = BTreeMap::new();
+    for entry in &entries[1..] {
+        match &entry.what {
+            What::Tag { name, value } => drop(tags.insert(name.as_str(), value.clone())),
+            What::Param { name, value } => drop(params.insert(name.clone(), value.clone())),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(params, vlp::config::flatten(&lock.settings).into_iter().collect());
+    assert_eq!(params["train.epochs"], serde_json::json!(5));
+    assert_eq!(tags["vlp.lock_sha256"], sha256_of_file(&run.lock_file()).unwrap());
+    assert_eq!(tags["vlp.run"], format!("a/{}", run.id()));
+    assert_eq!((&tags["vlp.data_fingerprint"], &tags["vlp.host"]), (&lock.data_fingerprint, &lock.host));
+    assert_eq!(tags["vlp.version"], lock.version);
+    let line = serde_json::to_string(&entries[1]).unwrap();
+    let written = format!(r#""kind":"tag","name":"vlp.lock_sha256","value":"{}"}}"#, tags["vlp.lock_sha256"]);
+    assert!(line.ends_with(&written), "{line}");
+    let line = r#""kind":"param","name":"train.epochs","value":5}"#;
+    assert!(fs::read_to_string(run.journal_file()).unwrap().lines().any(|l| l.ends_with(line)));
+}
+
+#[test]
 fn a_wrong_line_in_the_middle_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");

@@ -1,4 +1,4 @@
-//! The journal of a run: every state change, metric, event and warning, one JSON object per line, only ever appended to.
+//! The journal of a run: every parameter, tag, state change, metric, event and warning, one JSON object per line, only ever appended to.
 //!
 //! A crash can leave a torn last line; it is cut off at the next opening or append, and quoted in a warning entry, so
 //! that no complete line is lost. An append syncs the file when that has not been done for [`SYNC_EVERY`]; checkpoints and
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{TrackError, now};
 
@@ -60,6 +61,20 @@ pub enum What {
         /// Why, in words; may be empty.
         detail: String,
     },
+    /// A resolved setting.
+    Param {
+        /// Its dotted key.
+        name: String,
+        /// Its value.
+        value: Value,
+    },
+    /// Something else that tells what the run is.
+    Tag {
+        /// `vlp.version`, `vlp.host`, …
+        name: String,
+        /// In words.
+        value: String,
+    },
     /// A measured value.
     Metric {
         /// `train/loss`, `val/cider`, …
@@ -88,6 +103,16 @@ impl Entry {
     /// A change of state, now.
     pub fn state(state: State, detail: impl Into<String>) -> Self {
         Self::of(What::State { state, detail: detail.into() })
+    }
+
+    /// A resolved setting, now.
+    pub fn param(name: impl Into<String>, value: Value) -> Self {
+        Self::of(What::Param { name: name.into(), value })
+    }
+
+    /// Something else that tells what the run is, now.
+    pub fn tag(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self::of(What::Tag { name: name.into(), value: value.into() })
     }
 
     /// A measured value, now; `epoch` counts from 1.

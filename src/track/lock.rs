@@ -153,13 +153,18 @@ impl Lock {
         if path.exists() {
             return Err(TrackError::io("write", path)(std::io::ErrorKind::AlreadyExists.into()));
         }
+        write_atomic(path, self.text(path)?.as_bytes())
+    }
+
+    /// What the lock file at `path` holds.
+    pub(super) fn text(&self, path: &Path) -> Result<String, TrackError> {
         let text = toml::to_string(self).map_err(|e| TrackError::Format {
             path: path.to_path_buf(),
             expected: "writable as TOML",
             found: e.to_string(),
             help: "whole numbers in TOML end at 2^63 - 1; choose a smaller seed".into(),
         })?;
-        write_atomic(path, format!("# What this run is; written once by `vlp run`.\n{text}").as_bytes())
+        Ok(format!("# What this run is; written once by `vlp run`.\n{text}"))
     }
 
     /// In what this work differs from that of `recorded`; empty when both would compute the same. The version of the
@@ -265,7 +270,7 @@ pub fn influencing(settings: &Settings) -> BTreeMap<String, Value> {
 /// SHA-256, in hexadecimal, over the JSON of [`influencing`]: keys sorted, no white space.
 fn settings_hash(settings: &Settings) -> String {
     let canonical: serde_json::Map<String, Value> = influencing(settings).into_iter().collect();
-    hex(&Sha256::digest(Value::Object(canonical).to_string()))
+    sha256(Value::Object(canonical).to_string().as_bytes())
 }
 
 /// SHA-256 of a file, in hexadecimal.
@@ -279,6 +284,11 @@ pub fn sha256_of_file(path: &Path) -> Result<String, TrackError> {
             n => hasher.update(&buffer[..n]),
         }
     }
+}
+
+/// SHA-256 of bytes, in hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,6 +4,7 @@
 //! Everything a run leaves behind is written and read here, and nothing that cost compute is ever overwritten. This
 //! module starts no process, trains nothing and compares nothing with the paper.
 
+mod describe;
 mod journal;
 mod lock;
 pub mod mlflow;

@@ -12,7 +12,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Entry, Journal, Lock, State, TrackError, now, sync_folder};
+use super::lock::sha256;
+use super::{Entry, Journal, Lock, State, TrackError, describe, now, sync_folder};
 
 /// How often [`RunDir::hold`] looks before it gives up.
 const HOLD_ATTEMPTS: usize = 5;
@@ -72,7 +73,7 @@ impl Alive {
 }
 
 impl RunDir {
-    /// Makes the folder of a new run below `runs`, with its lock and a journal in state `created`. The run id is the
+    /// Makes the folder of a new run below `runs`, with its lock and a journal in state `created` that holds what it is. The run id is the
     /// time in UTC, `20261123-171500`, and `-2`, `-3`, … after it where that is taken.
     pub fn create(runs: &Path, lock: &Lock) -> Result<Self, TrackError> {
         let parent = runs.join(&lock.settings.experiment.name);
@@ -91,8 +92,11 @@ impl RunDir {
         for folder in [run.ranks(), run.checkpoints(), run.predictions()] {
             std::fs::create_dir(&folder).map_err(TrackError::io("create", &folder))?;
         }
+        // The lock comes last: a folder that has one is a run, and its journal says what it is.
+        let identity = sha256(lock.text(&run.lock_file())?.as_bytes());
         let journal = Journal::open(&run.journal_file())?;
         journal.append(&Entry::state(State::Created, ""))?;
+        describe::entries(&run, lock, identity).iter().try_for_each(|entry| journal.append(entry))?;
         journal.sync()?;
         lock.save(&run.lock_file())?;
         sync_folder(&parent)?;

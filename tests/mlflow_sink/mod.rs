@@ -36,6 +36,7 @@ pub struct Told {
     pub runs: Vec<Value>,
     pub points: Vec<(String, i64, i64, Value)>,
     pub params: Vec<(String, String)>,
+    pub tags: Vec<(String, String)>,
     pub statuses: Vec<String>,
     pub files: Vec<(String, Vec<u8>)>,
     pub authorizations: Vec<String>,
@@ -152,9 +153,10 @@ fn called(told: &mut Told, call: &str, query: &str, body: &Value) -> Option<(u16
 
 fn batch(told: &mut Told, body: &Value) -> Option<(u16, Value)> {
     let list = |name: &str| body[name].as_array().unwrap().clone();
-    let (metrics, params) = (list("metrics"), list("params"));
+    let (metrics, params, tags) = (list("metrics"), list("params"), list("tags"));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     told.params.extend(params.iter().map(|param| (text(&param["key"]), text(&param["value"]))));
+    told.tags.extend(tags.iter().map(|tag| (text(&tag["key"]), text(&tag["value"]))));
     told.largest = [told.largest[0].max(metrics.len()), told.largest[1].max(params.len())];
     let fault = if metrics.is_empty() { Fault::None } else { told.faults.pop_front().unwrap_or(Fault::None) };
     let taken = match fault {

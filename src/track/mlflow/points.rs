@@ -1,4 +1,4 @@
-//! The journal in pieces that a server takes at once: points in MLflow's form, and the newest state.
+//! The journal in pieces that a server takes at once: parameters, tags and points in MLflow's form, and the newest state.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{Entry, State, TrackError, What};
 use super::client::Known;
+use super::describe;
 
 /// Points that a server takes in one call.
 const POINTS: usize = 1000;
@@ -17,11 +18,18 @@ const BYTES: u64 = 1 << 20;
 /// Characters of a metric's or parameter's name at most.
 const NAME: usize = 250;
 
+/// Key and value of a parameter or a tag.
+pub(super) type Pair = (String, String);
+
 /// A piece of the journal.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Piece {
     /// Its points, in order.
     pub(super) points: Vec<Point>,
+    /// Its parameters.
+    pub(super) params: Vec<Pair>,
+    /// Its tags.
+    pub(super) tags: Vec<Pair>,
     /// The last change of state in it, and its time in milliseconds.
     pub(super) state: Option<(State, i64)>,
     /// Lines that are no journal entries.
@@ -74,6 +82,8 @@ pub(super) fn next(journal: &Path, start: u64) -> Result<Piece, TrackError> {
                 let step = i64::try_from(step).unwrap_or(i64::MAX);
                 piece.points.push(Point { id: (name_for(&name), step, time.as_millisecond()), value });
             }
+            Ok(Entry { what: What::Param { name, value }, .. }) => piece.params.push(describe::param(&name, &value)),
+            Ok(Entry { what: What::Tag { name, value }, .. }) => piece.tags.push(describe::tag(&name, &value)),
             Ok(_) => {}
             Err(_) => piece.strange += 1,
         }

@@ -4,19 +4,19 @@
 //! call arrived (it failed, or another process was cut off within one), the server is asked which of the points it has.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::artifacts::Artifact;
 use super::client::{Client, Known};
-use super::points::{self, Piece, Point};
+use super::describe::{self, Description};
+use super::points::{self, Pair, Piece, Point};
 use super::progress::{self, Progress};
-use super::{MlflowError, Server, describe};
+use super::{MlflowError, Server};
 use crate::track::run_dir::{Held, RunDir};
 use crate::track::{Lock, State, TrackError};
 
-/// Parameters that a server takes in one call.
-const PARAMS: usize = 100;
+/// Parameters or tags that a server takes in one call.
+const PAIRS: usize = 100;
 
 /// Time for sending one file.
 const FILE: Duration = Duration::from_secs(3600);
@@ -61,11 +61,6 @@ impl Sink {
         // The one before may have been cut off between the server's answer and its own note.
         sink.doubt()?;
         Ok(sink)
-    }
-
-    /// The run.
-    pub fn run(&self) -> &RunDir {
-        &self.run
     }
 
     /// Points that the server was sent by this sink.
@@ -134,11 +129,10 @@ impl Sink {
         if self.progress.described {
             return Ok(());
         }
-        let tags = describe::tags(&self.run, &self.lock)?;
+        let Description { identity, tags, params } = Description::of(&self.run, &self.lock)?;
         if self.progress.run_id.is_empty() {
             let experiment = self.client.experiment(&self.experiment)?;
-            let identity = tags.iter().find(|(key, _)| key == describe::IDENTITY).map_or("", |(_, value)| value);
-            let found = self.client.find_run(&experiment, describe::IDENTITY, identity)?;
+            let found = self.client.find_run(&experiment, describe::IDENTITY, &identity)?;
             let run = match found {
                 Some(run) => {
                     self.doubtful_until = points::length(&self.run.journal_file())?;
@@ -153,15 +147,24 @@ impl Sink {
             self.save()?;
         }
         // Both may be said again: the values are the same.
-        for params in describe::params(&self.lock).chunks(PARAMS) {
-            self.client.log_batch(&self.progress.run_id, &[], params, &[])?;
-        }
-        self.client.log_batch(&self.progress.run_id, &[], &[], &tags)?;
+        self.describe(&params, &tags)?;
         self.progress.described = true;
         Ok(self.save()?)
     }
 
+    /// Parameters and tags: what is said again changes nothing.
+    fn describe(&self, params: &[Pair], tags: &[Pair]) -> Result<(), MlflowError> {
+        for params in params.chunks(PAIRS) {
+            self.client.log_batch(&self.progress.run_id, &[], params, &[])?;
+        }
+        for tags in tags.chunks(PAIRS) {
+            self.client.log_batch(&self.progress.run_id, &[], &[], tags)?;
+        }
+        Ok(())
+    }
+
     fn send(&mut self, piece: &Piece) -> Result<(), MlflowError> {
+        self.describe(&piece.params, &piece.tags)?;
         let points = self.missing(&piece.points)?;
         if !points.is_empty() {
             let sent: Vec<_> = points.iter().map(Point::json).collect();
@@ -215,11 +218,6 @@ impl Sink {
 
     fn save(&self) -> Result<(), TrackError> {
         progress::save(&self.run.mlflow_file(), self.client.server().address(), &self.progress)
-    }
-
-    /// Where progress is kept.
-    pub fn progress_file(&self) -> PathBuf {
-        self.run.mlflow_file()
     }
 }
 
