@@ -15,44 +15,23 @@ runtime_version=12.8.90
 nvcc_version=12.8.93 # its `crt` folder, which the runtime's headers include
 cccl_version=12.8.90 # its `nv` folder, likewise
 
-say() { printf 'nccl headers: %s\n' "$*" >&2; }
-fail() { # MESSAGE HELP
-    printf 'error: %s\n  help: %s\n' "$1" "$2" >&2
-    exit 1
-}
-
-dir=${1:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/vlp/nccl-$nccl_version}
-case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
-marker=.complete-$nccl_version-$runtime_version-$nvcc_version-$cccl_version
+. "$(dirname "${BASH_SOURCE[0]}")/wheels.bash"
+folder "nccl-$nccl_version" "$nccl_version-$runtime_version-$nvcc_version-$cccl_version" "${1:-}"
 
 print_exports() {
     printf 'export VLP_NCCL_INCLUDE=%q\n' "$dir/include"
     printf 'export VLP_CUDA_INCLUDE=%q\n' "$dir/include"
 }
 
-if [ -e "$dir/$marker" ]; then
+if complete; then
     print_exports
     exit 0
 fi
 
-[ ! -e "$dir" ] ||
-    fail "$dir exists, but this script did not complete it" "remove it, or name another folder: scripts/nccl_headers.sh DIR"
-command -v python3 >/dev/null || fail "no python3, which fetches and unpacks the wheels" "run ./bootstrap.sh setup-tch"
-
-mkdir -p "$(dirname "$dir")"
-work=$(mktemp -d "$dir.part-XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
-
-. "$(dirname "${BASH_SOURCE[0]}")/wheels.bash"
+begin "run ./bootstrap.sh setup-tch"
 take "nvidia-nccl-cu12==$nccl_version" 'nvidia/nccl/include/nccl.h'
 take "nvidia-cuda-runtime-cu12==$runtime_version" 'nvidia/cuda_runtime/include/*'
 take "nvidia-cuda-nvcc-cu12==$nvcc_version" 'nvidia/cuda_nvcc/include/crt/*'
 take "nvidia-cuda-cccl-cu12==$cccl_version" 'nvidia/cuda_cccl/include/nv/*'
-touch "$work/out/$marker"
-
-# Another run may have finished meanwhile: its folder is as good as this one.
-chmod 755 "$work/out"
-mv -T "$work/out" "$dir" 2>/dev/null || [ -e "$dir/$marker" ] || fail "could not move the result to $dir" "check its permissions"
-say "$(du -sh "$dir" | cut -f1) in $dir"
+finish
 print_exports
