@@ -8,6 +8,7 @@ use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Launcher, Settings, device_of_rank};
+use crate::track::grouped;
 
 /// Numbers that only the data and the model know.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -256,19 +257,6 @@ impl fmt::Display for Plan {
         }
         Ok(())
     }
-}
-
-/// `1,234,567`.
-pub fn grouped(number: impl fmt::Display) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// `812 B`, `14.8 MB`, `9.3 GB`: powers of 1000.

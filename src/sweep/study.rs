@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::{Dimension, Sweep, SweepDirection};
-use crate::track::{TrackError, influencing, now, sync_folder, time_text};
+use crate::track::{TrackError, complete_lines, influencing, now, sync_folder, time_text};
 
 /// Name of the study file.
 const FILE: &str = "study.jsonl";
@@ -137,9 +137,10 @@ impl Study {
         std::fs::create_dir_all(&folder).map_err(TrackError::io("create", &folder))?;
         let held = hold(&folder)?;
         let path = folder.join(FILE);
-        let (lines, complete) = read(&path)?;
+        let (mut lines, complete) = read(&path)?;
+        let asked_for = asked_for_by(sweep);
         if let Some((_, recorded)) = begun(&lines) {
-            let differences = differences(&asked_for_by(sweep), recorded);
+            let differences = differences(&asked_for, recorded);
             if !differences.is_empty() {
                 return Err(StudyError::Differs { file: path, differences });
             }
@@ -149,13 +150,15 @@ impl Study {
         let mut study = Self { id: String::new(), trials: Vec::new(), folder, file: Some(file), _held: Some(held) };
         if complete == 0 {
             let id = format!("{}/{}", sweep.settings.name, time_text(now()));
-            study.append(&Line::Sweep { id, asked_for: asked_for_by(sweep) })?;
+            let line = Line::Sweep { id, asked_for };
+            study.append(&line)?;
             sync_folder(&study.folder)?;
+            lines.push(line);
         }
-        match Self::read(sweep)? {
-            Some(read) => Ok(Self { id: read.id, trials: read.trials, ..study }),
-            None => Ok(study),
+        if let Some((id, _)) = begun(&lines) {
+            (study.id, study.trials) = (id.to_owned(), replay(&lines, sweep));
         }
+        Ok(study)
     }
 
     /// Where a study file would be.
@@ -245,21 +248,7 @@ fn hold(folder: &Path) -> Result<File, StudyError> {
 
 /// The complete lines, and how many bytes they are. A missing file has none.
 fn read(path: &Path) -> Result<(Vec<Line>, u64), TrackError> {
-    let bytes = match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        other => other.map_err(TrackError::io("read", path))?,
-    };
-    let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let mut lines = Vec::new();
-    for (index, line) in bytes[..complete].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-        lines.push(serde_json::from_slice(line).map_err(|error| TrackError::Format {
-            path: path.to_path_buf(),
-            expected: "a study file",
-            found: format!("line {} is `{}`: {error}", index + 1, String::from_utf8_lossy(line)),
-            help: "mend or remove that line; every line is one JSON object with `kind`".into(),
-        })?);
-    }
-    Ok((lines, complete as u64))
+    if path.exists() { complete_lines(path, "a study file", "`kind`") } else { Ok((Vec::new(), 0)) }
 }
 
 fn begun(lines: &[Line]) -> Option<(&str, &BTreeMap<String, Value>)> {

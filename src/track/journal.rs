@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -235,21 +236,31 @@ impl Journal {
 /// All complete lines of the journal at `path`, in order. A torn last line is left out, and left alone: a run may be
 /// writing it at this moment.
 pub fn read(path: &Path) -> Result<Vec<Entry>, TrackError> {
+    Ok(complete_lines(path, "a journal", "`time` and `kind`")?.0)
+}
+
+/// The complete lines of a file that is only appended to, each one JSON object, and how many bytes they are; a torn last
+/// line is not among them. `expected` and `keys` are what an error says of the file and of its lines.
+pub fn complete_lines<T: DeserializeOwned>(
+    path: &Path,
+    expected: &'static str,
+    keys: &str,
+) -> Result<(Vec<T>, u64), TrackError> {
     let bytes = std::fs::read(path).map_err(TrackError::io("read", path))?;
     let complete = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-    let mut entries = Vec::new();
+    let mut lines = Vec::new();
     for (index, line) in bytes[..complete].split(|b| *b == b'\n').enumerate() {
         if line.is_empty() {
             continue;
         }
-        entries.push(serde_json::from_slice(line).map_err(|e| TrackError::Format {
+        lines.push(serde_json::from_slice(line).map_err(|e| TrackError::Format {
             path: path.to_path_buf(),
-            expected: "a journal",
+            expected,
             found: format!("line {} is `{}`: {e}", index + 1, String::from_utf8_lossy(line)),
-            help: "mend or remove that line; every line is one JSON object with `time` and `kind`".into(),
+            help: format!("mend or remove that line; every line is one JSON object with {keys}"),
         })?);
     }
-    Ok(entries)
+    Ok((lines, complete as u64))
 }
 
 /// RFC 3339 in UTC with milliseconds.

@@ -18,9 +18,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use journal::{Entry, Journal, State, What, read};
+pub use journal::{Entry, Journal, State, What, complete_lines, read};
 pub use lock::{Code, Difference, Lock, Parent, influencing, sha256_of_file};
-pub use progress::{Progress, ProgressPoint, duration_text, line_text};
+pub use progress::{Progress, ProgressPoint, duration_text, grouped, line_text};
 pub use rank_log::{render_line, tail};
 pub use run_dir::{Alive, Held, RunDir};
 pub use run_record::{Condition, LOSS, RunRecord, Scores, selection_metric};

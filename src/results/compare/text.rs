@@ -6,6 +6,7 @@ use super::bootstrap::{RESAMPLES, SEED};
 use super::{Comparison, ScoreRow, Test};
 use crate::results::paper::Unit;
 use crate::results::render::{escape_markdown, rounded, signed};
+use crate::track::grouped;
 
 /// What is tested, in words.
 pub const WHAT_IS_TESTED: &str = "Tested are the means of the scores of each image. For CIDEr the document frequencies stay those of the whole \
@@ -38,7 +39,7 @@ pub fn markdown(comparison: &Comparison) -> String {
         if comparison.tests.is_empty() {
             out.push_str("no scores of each image to compare\n");
         } else {
-            let paired = format!("Paired bootstrap over images, {} draws, seed {SEED}", thousands(RESAMPLES));
+            let paired = format!("Paired bootstrap over images, {} draws, seed {SEED}", grouped(RESAMPLES));
             out.push_str(&format!("{paired}. {WHAT_IS_TESTED}\n\n"));
             let headers = [
                 "Run",
@@ -114,19 +115,6 @@ pub fn signed_points(value: f64) -> String {
 /// Four decimals; `< 0.001` below that.
 pub fn p_text(p: f64) -> String {
     if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") }
-}
-
-/// `10,000`.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Everything in full precision, scores in unit fractions.
