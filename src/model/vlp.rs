@@ -157,20 +157,32 @@ impl Vlp {
         self.bert.encoder.forward(self.bert.embeddings.forward(ids, segments, regions, pass), bias, pass)
     }
 
-    /// Logits `[B, answers]` of questions, without dropout; none for a model without an answer head. The last block is computed
-    /// at `[CLS]` and `[SEP]` only.
+    /// Logits `[B, answers]` of questions, without dropout; none for a model without an answer head.
     pub fn answer_logits(&self, inputs: &SequenceInputs) -> Option<Tensor<2>> {
         let classifier = self.ans_classifier.as_ref()?;
-        let [batch, regions, _] = inputs.features.dims();
         let states = self.regions(inputs.features.clone(), inputs.positions.clone(), Pass::Evaluate);
         let (ids, segments) = (inputs.ids.clone(), inputs.segments.clone());
-        let x = self.bert.embeddings.forward(ids, segments, &states, Pass::Evaluate);
-        let rows = TensorData::new([0, regions as i64 + 1].repeat(batch), [batch, 2]);
+        let [first, separator] = self.image_ends(ids, segments, &states, inputs.bias.clone(), Pass::Evaluate);
+        Some(classifier.forward(first, separator))
+    }
+
+    /// Hidden states `[B, H]` at `[CLS]` and at the `[SEP]` behind the regions, from which answers are read; the last block is
+    /// computed there only. Arguments as of [`Vlp::encode`].
+    pub fn image_ends(
+        &self,
+        ids: Tensor<2, Int>,
+        segments: Tensor<2, Int>,
+        regions: &RegionStates,
+        bias: Tensor<4>,
+        pass: Pass,
+    ) -> [Tensor<2>; 2] {
+        let [batch, count, _] = regions.words.dims();
+        let x = self.bert.embeddings.forward(ids, segments, regions, pass);
+        let rows = TensorData::new([0, count as i64 + 1].repeat(batch), [batch, 2]);
         let rows = Tensor::<2, Int>::from_data(rows, &x.device());
-        let hidden = self.bert.encoder.forward_rows(x, inputs.bias.clone(), rows, Pass::Evaluate); // [B, 2, H]
+        let hidden = self.bert.encoder.forward_rows(x, bias, rows, pass); // [B, 2, H]
         let size = hidden.dims()[2];
-        let row = |i: usize| hidden.clone().slice([0..batch, i..i + 1, 0..size]).reshape([batch, size]);
-        Some(classifier.forward(row(0), row(1)))
+        [0, 1].map(|i| hidden.clone().slice([0..batch, i..i + 1, 0..size]).reshape([batch, size]))
     }
 
     /// Every parameter under its checkpoint name, in model order.

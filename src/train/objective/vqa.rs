@@ -3,8 +3,8 @@
 //! Shape letters: B batch, R regions, T sequence, H hidden, A answers. Loss: mean over B·A, times A (section 4.2 of the
 //! paper; the masked-word loss of this task is not computed, the reference throws it away).
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::{Int, Tensor, TensorData};
 
 use super::masked::{MaskedInputs, region_loss};
 use crate::model::Vlp;
@@ -22,8 +22,7 @@ pub struct AnswerLoss {
     pub logits: Tensor<2>,
 }
 
-/// Loss of a batch against `scores` `[B, A]` (0 to 1); the masked words of `inputs` are not read. The last block is
-/// computed at `[CLS]` and `[SEP]` only.
+/// Loss of a batch against `scores` `[B, A]` (0 to 1); the masked words of `inputs` are not read.
 pub fn answer_loss(
     model: &Vlp,
     classifier: &AnswerClassifier,
@@ -31,19 +30,14 @@ pub fn answer_loss(
     scores: Tensor<2>,
     pass: Pass,
 ) -> AnswerLoss {
-    let [batch, num_regions, _] = inputs.features.dims();
     let embedded = model.regions(inputs.features.clone(), inputs.positions.clone(), pass);
     let masked = !inputs.masked_regions.is_empty();
     let seen = if masked { embedded.hide(&inputs.masked_regions) } else { embedded.clone() };
-    let x = model.bert.embeddings.forward(inputs.ids.clone(), inputs.segments.clone(), &seen, pass);
-    let rows = [0, num_regions as i64 + 1].repeat(batch);
-    let rows = Tensor::<2, Int>::from_data(TensorData::new(rows, [batch, 2]), &x.device());
-    let hidden = model.bert.encoder.forward_rows(x, inputs.bias.clone(), rows, pass); // [B, 2, H]
-    let size = hidden.dims()[2];
-    let row = |i: usize| hidden.clone().slice([0..batch, i..i + 1, 0..size]).reshape([batch, size]);
-    let logits = classifier.forward(row(0), row(1));
+    let (ids, segments) = (inputs.ids.clone(), inputs.segments.clone());
+    let [first, separator] = model.image_ends(ids, segments, &seen, inputs.bias.clone(), pass);
+    let logits = classifier.forward(first.clone(), separator);
     let answers = binary_cross_entropy(logits.clone(), scores);
-    let regions = masked.then(|| region_loss(&embedded, model.bert.pooler.forward(row(0)), &inputs.masked_regions));
+    let regions = masked.then(|| region_loss(&embedded, model.bert.pooler.forward(first), &inputs.masked_regions));
     let total = match &regions {
         None => answers,
         Some(regions) => answers + regions.clone(),
