@@ -8,7 +8,7 @@ mod world;
 use burn::module::Module;
 use support::{Array, arrays, assert_close, cases, golden_dir, json};
 use vlp::config::TrainSettings;
-use vlp::decode::{Extent, Prompt, Stepper, encode_image, greedy_to};
+use vlp::decode::{Extent, Prompt, Stepper, encode_image, greedy_and_sample};
 use vlp::metrics::cider::{self_critical, until_padding};
 use vlp::model::host_values;
 use vlp::model::layers::Pass;
@@ -125,8 +125,11 @@ fn self_critical_training() {
 
         let extent = Extent { words: width, end: prompt.sep, padding: prompt.pad };
         let frozen = model.clone().valid();
-        let stepper = Stepper::new(&frozen, prompt, features.inner(), positions.inner()).with_horizons(Some(horizons));
-        let greedy: Vec<Vec<u32>> = greedy_to(stepper, extent).iter().map(|row| extent.cut(row)).collect();
+        // Each image twice: once for the greedy caption, once for a drawn one.
+        let [features, positions] = [features, positions].map(|values| values.inner().repeat_dim(0, 2));
+        let stepper = Stepper::new(&frozen, prompt, features, positions).with_horizons(Some(horizons.repeat(2)));
+        let (greedy, _) = greedy_and_sample(stepper, extent, 0);
+        let greedy: Vec<Vec<u32>> = greedy.iter().map(|row| extent.cut(row)).collect();
         assert_eq!(greedy, rows("greedy_cut"), "{name} greedy captions under the training mask");
         assert_eq!(rows("draws").iter().map(|row| extent.cut(row)).collect::<Vec<_>>(), rows("sampled_cut"));
         assert_close(

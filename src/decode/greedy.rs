@@ -48,7 +48,7 @@ pub fn greedy_logits(mut stepper: Stepper, steps: usize) -> (Vec<Vec<u32>>, Vec<
 }
 
 /// Index of the largest logit of each row.
-pub(super) fn best_words(logits: Tensor<2>) -> Vec<u32> {
+fn best_words(logits: Tensor<2>) -> Vec<u32> {
     let [_, vocabulary] = logits.dims();
     host_values(logits).par_chunks_exact(vocabulary).map(best_word).collect()
 }

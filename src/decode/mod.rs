@@ -15,4 +15,4 @@ mod sample;
 pub use beam::{BeamResult, BeamSettings, Frame, beam_search};
 pub use cache::{Prompt, Stepper, TextDropout, encode_image};
 pub use greedy::{greedy, greedy_logits};
-pub use sample::{Extent, greedy_and_sample, greedy_to};
+pub use sample::{Extent, greedy_and_sample};

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::cache::Stepper;
-use super::greedy::{best_word, best_words};
+use super::greedy::best_word;
 use crate::model::host_values;
 use crate::model::layers::mix;
 
@@ -38,47 +38,23 @@ impl Extent {
     }
 }
 
-/// The greedy captions, one of W ids per image of `stepper`, as they were written: the word behind the end too, which counts
-/// in the loss, then padding. Images whose captions are complete leave the batch.
-pub fn greedy_to(stepper: Stepper, extent: Extent) -> Vec<Vec<u32>> {
-    write(stepper, extent, |stepper, last, _, _| best_words(stepper.logits(last)))
-}
-
-/// Captions of both kinds in the same form: the first half of `stepper`'s images greedily, the second half with words drawn
-/// from their distributions.
-pub fn greedy_and_sample(stepper: Stepper, extent: Extent, seed: u64) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
+/// Greedy and drawn captions for the same images: the first half of `stepper`'s images is written greedily, the second half
+/// with words drawn from their distributions. One of W ids per image, as they were written: the word behind the end too, which
+/// counts in the loss, then padding. Images whose captions are complete leave the batch.
+pub fn greedy_and_sample(mut stepper: Stepper, extent: Extent, seed: u64) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
     let half = stepper.rows() / 2;
-    let mut greedy = write(stepper, extent, |stepper, last, images, step| {
-        let logits = stepper.logits(last);
+    let mut captions: Vec<Vec<u32>> = vec![Vec::with_capacity(extent.words); stepper.rows()];
+    let mut active: Vec<usize> = (0..captions.len()).collect();
+    let mut last: Option<Vec<u32>> = None;
+    for step in 0..extent.words {
+        let logits = stepper.logits(last.as_deref());
         let [_, vocabulary] = logits.dims();
         let values = host_values(logits);
         let word = |(row, image): (&[f32], &usize)| match image.checked_sub(half) {
             None => best_word(row),
             Some(image) => draw_word(row, point(seed, image, step)),
         };
-        values.par_chunks_exact(vocabulary).zip(images).map(word).collect()
-    });
-    let drawn = greedy.split_off(half);
-    (greedy, drawn)
-}
-
-/// The number, from 0 to 1, that decides the word of an image at a step.
-fn point(seed: u64, image: usize, step: usize) -> f64 {
-    let bits = mix(seed ^ mix(((image as u64) << 20) ^ step as u64));
-    (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// Writes word by word; `next` gives the words of the images still in the batch.
-fn write(
-    mut stepper: Stepper,
-    extent: Extent,
-    next: impl Fn(&mut Stepper, Option<&[u32]>, &[usize], usize) -> Vec<u32>,
-) -> Vec<Vec<u32>> {
-    let mut captions: Vec<Vec<u32>> = vec![Vec::with_capacity(extent.words); stepper.rows()];
-    let mut active: Vec<usize> = (0..captions.len()).collect();
-    let mut last: Option<Vec<u32>> = None;
-    for step in 0..extent.words {
-        let words = next(&mut stepper, last.as_deref(), &active, step);
+        let words: Vec<u32> = values.par_chunks_exact(vocabulary).zip(&active).map(word).collect();
         for (image, word) in active.iter().zip(&words) {
             captions[*image].push(*word);
         }
@@ -93,7 +69,14 @@ fn write(
         last = Some(going.iter().map(|row| words[*row]).collect());
     }
     captions.iter_mut().for_each(|caption| caption.resize(extent.words, extent.padding));
-    captions
+    let drawn = captions.split_off(half);
+    (captions, drawn)
+}
+
+/// The number, from 0 to 1, that decides the word of an image at a step.
+fn point(seed: u64, image: usize, step: usize) -> f64 {
+    let bits = mix(seed ^ mix(((image as u64) << 20) ^ step as u64));
+    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// The word at `point` (0 to 1) of the distribution that `logits` give.

@@ -176,8 +176,8 @@ impl SelfCriticalObjective {
             ScstMask::Causal => None,
         };
         // The greedy captions and the drawn ones are written side by side: each step reads all weights, for 2·B rows as for B.
-        let plain = (features.clone().inner(), positions.clone().inner());
-        let plain = encode_image(&frozen, self.prompt, plain.0, plain.1, Pass::Evaluate);
+        let (plain_features, plain_positions) = (features.clone().inner(), positions.clone().inner());
+        let plain = encode_image(&frozen, self.prompt, plain_features, plain_positions, Pass::Evaluate);
         let stream = DropoutStream::new(image_seed);
         let image = encode_image(model, self.prompt, features, positions, Pass::Train(&stream));
         let beside = |plain: Tensor<4>, image: &Tensor<4>| Tensor::cat(vec![plain, image.clone().inner()], 0);
