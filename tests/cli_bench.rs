@@ -57,6 +57,21 @@ fn the_network_as_json() {
 }
 
 #[test]
+fn files_are_written_read_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vlp"));
+    command.env("TMPDIR", folder.path()).args(["bench", "loader", "--size", "tiny", "--reps", "3", "--json"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = found["times"].as_array().unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!([&rows[0]["part"], &rows[0]["work"]], ["loader", "batches"]);
+    assert_eq!(rows[0]["items"], 1000);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn tables_and_their_columns() {
     let output = bench(&["greedy", "--size", "tiny", "--reps", "1", "--device", "flex", "--quiet"]);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));

@@ -5,6 +5,7 @@
 
 mod clock;
 mod flops;
+mod loading;
 mod machine;
 mod network;
 mod output;
@@ -23,10 +24,10 @@ use super::context::{Context, Failure, exit};
 use super::run::print;
 use crate::model::device;
 
-/// Time this machine: training step, decoding, self-critical step.
+/// Time this machine: training step, decoding, self-critical step, data loading.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to time: ce-step, greedy, beam, scst; all when not given.
+    /// What to time: ce-step, greedy, beam, scst, loader; all when not given.
     #[arg(value_name = "PART", value_enum, hide_possible_values = true)]
     parts: Vec<Part>,
     /// Repetitions, after one that is not counted.
@@ -63,10 +64,12 @@ pub enum Part {
     Beam,
     /// A step of self-critical training, without the optimiser.
     Scst,
+    /// Training batches from files, by one thread.
+    Loader,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::CeStep, Self::Greedy, Self::Beam, Self::Scst];
+    const ALL: [Self; 5] = [Self::CeStep, Self::Greedy, Self::Beam, Self::Scst, Self::Loader];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -75,13 +78,14 @@ impl Part {
             Self::Greedy => "greedy",
             Self::Beam => "beam",
             Self::Scst => "scst",
+            Self::Loader => "loader",
         }
     }
 
     /// Samples or images per batch in the reference's timings.
     fn batch(self) -> usize {
         match self {
-            Self::CeStep => 16,
+            Self::CeStep | Self::Loader => 16,
             Self::Greedy | Self::Beam => 20,
             Self::Scst => 8,
         }
@@ -146,6 +150,7 @@ fn measure(args: &Args, device: &Device, context: &Context) -> Result<Measuremen
             Part::Greedy => network::greedy(&world, device, batch, reps),
             Part::Beam => network::beam(&world, device, batch, beams, reps),
             Part::Scst => network::scst(&world, device, batch, reps),
+            Part::Loader => loading::loader(&world, batch, reps)?,
         });
         if let Some(mib) = machine::peak_mib() {
             let reference = (*part == Part::CeStep).then(|| format!("CE step, batch {batch}: peak MiB"));

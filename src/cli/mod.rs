@@ -112,7 +112,7 @@ enum Command {
     Doctor(doctor::Args),
     /// Compare what this machine computes with the reference.
     Selftest(selftest::Args),
-    /// Time this machine: training step, decoding, self-critical step.
+    /// Time this machine: training step, decoding, self-critical step, data loading.
     Bench(bench::Args),
     /// Print the completion script of a shell.
     Completions {

@@ -16,7 +16,34 @@ const EPSILON: f32 = 1e-5;
 ///
 /// x and y are divided by the largest x and y of the image's boxes (+ 1e-5); the area of the divided box, at least 0, takes the
 /// place of the class; then a layer norm without weights over the 6 numbers, and another over the class scores.
+///
+/// The same bits with and without wide vector instructions, which are looked for when the program runs.
 pub fn region_positions(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f")]
+        fn avx512(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
+            plain(boxes, classes, out);
+        }
+        #[target_feature(enable = "avx2")]
+        fn avx2(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
+            plain(boxes, classes, out);
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { avx512(boxes, classes, out) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { avx2(boxes, classes, out) };
+        }
+    }
+    plain(boxes, classes, out);
+}
+
+/// [`region_positions`] with the instructions of whatever it is compiled into.
+#[inline(always)]
+fn plain(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
     let regions = boxes.len() / BOX_COLUMNS;
     if regions == 0 {
         return;
@@ -38,6 +65,7 @@ pub fn region_positions(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
 }
 
 /// (x − mean) / √(variance + 1e-5), the variance being the biased one; rounded once, at the end.
+#[inline(always)]
 fn layer_norm(input: &[f32], output: &mut [f32]) {
     let count = input.len() as f64;
     let mean = sum(input, |x| x) / count;
@@ -49,6 +77,7 @@ fn layer_norm(input: &[f32], output: &mut [f32]) {
 }
 
 /// Sum in double precision over eight lanes, which the compiler can keep in vector registers.
+#[inline(always)]
 fn sum(values: &[f32], term: impl Fn(f64) -> f64) -> f64 {
     let mut lanes = [0.0; 8];
     let groups = values.chunks_exact(8);
@@ -65,7 +94,7 @@ fn sum(values: &[f32], term: impl Fn(f64) -> f64) -> f64 {
 mod tests {
     use proptest::prelude::{any, prop, proptest};
 
-    use super::region_positions;
+    use super::{plain, region_positions};
 
     #[test]
     fn one_box_by_hand() {
@@ -105,6 +134,17 @@ mod tests {
                     proptest::prop_assert!(square < 1.0 + 1e-4, "mean square {square}");
                 }
             }
+        }
+
+        #[test]
+        fn vector_instructions_change_no_bit(
+            boxes in prop::collection::vec(-10.0f32..600.0, 6 * 3), scores in prop::collection::vec(any::<f32>(), 3 * 37)
+        ) {
+            let (mut wide, mut narrow) = (vec![0.0; 3 * 43], vec![0.0; 3 * 43]);
+            region_positions(&boxes, &scores, &mut wide);
+            plain(&boxes, &scores, &mut narrow);
+            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(bits(&wide), bits(&narrow));
         }
 
         #[test]

@@ -37,12 +37,10 @@ impl BleuStatistics {
         let correct = std::array::from_fn(|index| {
             let order = index + 1;
             let own = candidate.of_order(order);
-            let places: Vec<_> = own.iter().enumerate().map(|(at, &(key, _))| (key, at)).collect();
             let mut clipped = vec![0_u32; own.len()];
             for reference in references {
-                for_each_common(&places, reference.of_order(order), |at, count| {
-                    clipped[at] = clipped[at].max(count.min(own[at].1));
-                });
+                let theirs = reference.of_order(order);
+                for_each_common(own, theirs, |i, j| clipped[i] = clipped[i].max(theirs[j].1.min(own[i].1)));
             }
             clipped.iter().map(|&count| u64::from(count)).sum()
         });

@@ -51,13 +51,15 @@ impl DocumentFrequencies {
         self.weights[order - 1].get(&key).copied().unwrap_or_else(|| (self.documents as f64).ln())
     }
 
-    fn vector(&self, sentence: &NgramCounts) -> Vector {
-        let orders: [Vec<(Key, f64)>; MAX_ORDER] = std::array::from_fn(|index| {
-            let weigh = |&(key, count): &(Key, u32)| (key, f64::from(count) * self.weight(index + 1, key));
-            sentence.of_order(index + 1).iter().map(weigh).collect()
-        });
-        let norms = std::array::from_fn(|index| orders[index].iter().map(|(_, w)| w * w).sum::<f64>().sqrt());
-        Vector { orders, norms, bigrams: sentence.total(2) }
+    /// `weights` becomes the weighted counts of all n-grams of a sentence; the norm of each order is returned.
+    fn weigh(&self, sentence: &NgramCounts, weights: &mut Vec<f64>) -> [f64; MAX_ORDER] {
+        weights.clear();
+        std::array::from_fn(|index| {
+            let start = weights.len();
+            let weigh = |&(key, count): &(Key, u32)| f64::from(count) * self.weight(index + 1, key);
+            weights.extend(sentence.of_order(index + 1).iter().map(weigh));
+            weights[start..].iter().map(|w| w * w).sum::<f64>().sqrt()
+        })
     }
 
     /// CIDEr of one candidate, 0 to 10: the mean over `references`, times 10.
@@ -70,28 +72,26 @@ impl DocumentFrequencies {
         if references.is_empty() {
             return 0.0;
         }
-        let candidate = self.vector(candidate);
+        let (mut own, mut theirs) = (Vec::new(), Vec::with_capacity(candidate.all().len()));
+        let norms = self.weigh(candidate, &mut own);
         let mut sums = [0.0; MAX_ORDER];
         for reference in references {
-            let reference = self.vector(reference);
-            let delta = candidate.bigrams as f64 - reference.bigrams as f64;
+            let reference_norms = self.weigh(reference, &mut theirs);
+            let delta = candidate.total(2) as f64 - reference.total(2) as f64;
             let penalty = (-(delta * delta) / (2.0 * SIGMA * SIGMA)).exp();
             for (index, sum) in sums.iter_mut().enumerate() {
+                let order = index + 1;
+                let (own, theirs) = (&own[candidate.place(order)], &theirs[reference.place(order)]);
                 let mut product = 0.0;
-                for_each_common(&candidate.orders[index], &reference.orders[index], |c, r| product += c.min(r) * r);
-                let norms = candidate.norms[index] * reference.norms[index];
+                for_each_common(candidate.of_order(order), reference.of_order(order), |i, j| {
+                    product += own[i].min(theirs[j]) * theirs[j];
+                });
+                let norms = norms[index] * reference_norms[index];
                 *sum += if norms == 0.0 { product } else { product / norms } * penalty;
             }
         }
         sums.iter().sum::<f64>() / MAX_ORDER as f64 / references.len() as f64 * SCALE
     }
-}
-
-/// Weighted n-grams of a sentence, their norms by order, and the sentence's length in bigrams.
-struct Vector {
-    orders: [Vec<(Key, f64)>; MAX_ORDER],
-    norms: [f64; MAX_ORDER],
-    bigrams: usize,
 }
 
 /// CIDEr of sentences given as word ids; document frequencies come from `references` itself, one document per candidate.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 
 /// Highest n-gram order.
 pub const MAX_ORDER: usize = 4;
@@ -64,6 +65,9 @@ impl<'a> Interner<'a> {
 
     /// The words of a tokenised sentence under the two splitting rules of the COCO tools.
     pub(crate) fn sentence(&mut self, text: &'a str) -> Sentence {
+        if is_simple(text.as_bytes()) {
+            return Sentence { words: text.split(' ').map(|w| self.number(w)).collect(), pieces: None };
+        }
         let words = text.split(is_python_space).filter(|w| !w.is_empty()).map(|w| self.number(w)).collect();
         let plain = !text.is_empty()
             && !text.starts_with(' ')
@@ -73,6 +77,18 @@ impl<'a> Interner<'a> {
         let pieces = (!plain).then(|| text.split(' ').map(|w| self.number(w)).collect());
         Sentence { words, pieces }
     }
+}
+
+/// Whether a text has printable ASCII and single spaces between words only, so that both rules split it alike.
+fn is_simple(text: &[u8]) -> bool {
+    let mut before = b' ';
+    for &byte in text {
+        if !matches!(byte, b' '..=b'~') || (byte == b' ' && before == b' ') {
+            return false;
+        }
+        before = byte;
+    }
+    before != b' '
 }
 
 /// What Python's `str.split()` splits at.
@@ -103,18 +119,25 @@ impl Sentence {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NgramCounts {
     words: usize,
-    orders: [Vec<(Key, u32)>; MAX_ORDER],
+    /// Order after order, each ascending.
+    all: Vec<(Key, u32)>,
+    /// Where each order ends.
+    ends: [usize; MAX_ORDER],
 }
 
 impl NgramCounts {
     /// Counts the n-grams of `words`.
     pub fn new(words: &[u32]) -> Self {
-        let orders = std::array::from_fn(|index| {
-            let mut keys: Vec<Key> = words.windows(index + 1).map(pack).collect();
+        let mut all = Vec::with_capacity(MAX_ORDER * words.len());
+        let mut keys: Vec<Key> = Vec::with_capacity(words.len());
+        let ends = std::array::from_fn(|index| {
+            keys.clear();
+            keys.extend(words.windows(index + 1).map(pack));
             keys.sort_unstable();
-            keys.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)).collect()
+            all.extend(keys.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)));
+            all.len()
         });
-        Self { words: words.len(), orders }
+        Self { words: words.len(), all, ends }
     }
 
     /// Number of words of the sentence.
@@ -134,7 +157,18 @@ impl NgramCounts {
 
     /// The distinct n-grams of `order` (1 to 4) with their counts, in ascending order of the key.
     pub(crate) fn of_order(&self, order: usize) -> &[(Key, u32)] {
-        &self.orders[order - 1]
+        &self.all[self.place(order)]
+    }
+
+    /// The distinct n-grams of all orders, one order after the other.
+    pub(crate) fn all(&self) -> &[(Key, u32)] {
+        &self.all
+    }
+
+    /// Where those of `order` stand among all.
+    pub(crate) fn place(&self, order: usize) -> Range<usize> {
+        let start = if order == 1 { 0 } else { self.ends[order - 2] };
+        start..self.ends[order - 1]
     }
 }
 
@@ -142,15 +176,15 @@ fn pack(words: &[u32]) -> Key {
     words.iter().fold(0, |key, &word| key << 32 | Key::from(word))
 }
 
-/// Calls `f(left, right)` for each key that both sorted lists hold.
-pub(crate) fn for_each_common<A: Copy, B: Copy>(left: &[(Key, A)], right: &[(Key, B)], mut f: impl FnMut(A, B)) {
+/// Calls `f(i, j)` with the places of each key that both sorted lists hold.
+pub(crate) fn for_each_common<A, B>(left: &[(Key, A)], right: &[(Key, B)], mut f: impl FnMut(usize, usize)) {
     let (mut i, mut j) = (0, 0);
     while i < left.len() && j < right.len() {
         match left[i].0.cmp(&right[j].0) {
             std::cmp::Ordering::Less => i += 1,
             std::cmp::Ordering::Greater => j += 1,
             std::cmp::Ordering::Equal => {
-                f(left[i].1, right[j].1);
+                f(i, j);
                 i += 1;
                 j += 1;
             }
@@ -192,7 +226,7 @@ mod tests {
     #[test]
     fn common_keys() {
         let mut found = Vec::new();
-        for_each_common(&[(1, 'a'), (3, 'b'), (5, 'c')], &[(3, 1), (4, 2), (5, 3)], |a, b| found.push((a, b)));
-        assert_eq!(found, [('b', 1), ('c', 3)]);
+        for_each_common(&[(1, 'a'), (3, 'b'), (5, 'c')], &[(3, 1), (4, 2), (5, 3)], |i, j| found.push((i, j)));
+        assert_eq!(found, [(1, 0), (2, 2)]);
     }
 }

@@ -67,6 +67,8 @@ impl Size {
 /// Everything that does not depend on the device.
 #[derive(Debug)]
 pub struct World {
+    /// What they are called.
+    pub size: Size,
     /// Sizes; the objective is that of the masked words.
     pub settings: Settings,
     /// A vocabulary of control tokens and made-up words.
@@ -88,7 +90,7 @@ impl World {
         let settings = size.settings();
         let layout = Layout::new(&settings.data, &tokenizer);
         let data = TrainingData::Captions(Arc::new(CaptionData { images: Vec::new(), samples: Vec::new() }));
-        Ok(Self { settings, tokenizer, layout, data })
+        Ok(Self { size, settings, tokenizer, layout, data })
     }
 
     /// The settings with another objective.
@@ -168,7 +170,7 @@ fn word(id: usize) -> String {
 }
 
 /// Numbers of mean 0 and variance 1 (sums of four uniform ones), those below 0 cut off where `positive`.
-fn numbers(draw: &mut Draw, count: usize, positive: bool) -> Vec<f32> {
+pub fn numbers(draw: &mut Draw, count: usize, positive: bool) -> Vec<f32> {
     const STEPS: usize = 1 << 16;
     let uniform = |bits: usize| bits as f32 / STEPS as f32 - 0.5;
     let scale = 3f32.sqrt();

@@ -30,7 +30,7 @@ use rayon::prelude::*;
 use rust_stemmers::{Algorithm, Stemmer};
 
 use aligner::Match;
-use matcher::Sentence;
+use matcher::{Lexicon, Sentence, normalised};
 use paraphrase::Paraphrases;
 use resources::{Files, Language};
 use score::SegmentStatistics;
@@ -169,39 +169,32 @@ impl Meteor {
         C: AsRef<str> + Sync,
         R: AsRef<str> + Sync,
     {
-        let statistics: Vec<SegmentStatistics> = images
-            .par_iter()
-            .map(|(candidate, references)| self.image_statistics(candidate.as_ref(), references))
-            .collect();
-        MeteorScores::from_statistics(&statistics)
+        let texts: Vec<Texts> =
+            images.par_iter().map(|(candidate, references)| self.texts(candidate.as_ref(), references)).collect();
+        MeteorScores::from_statistics(&self.statistics(&texts))
     }
 
     /// Statistics of one image: those of the reference with the best score, the first of equally good ones. See [`Self::score`] for what is done to the
     /// strings.
     pub fn image_statistics<R: AsRef<str>>(&self, candidate: &str, references: &[R]) -> SegmentStatistics {
-        let candidate = self.analyse(&clean_candidate(candidate));
-        let mut best: Option<(f64, SegmentStatistics)> = None;
-        for reference in split_references(references) {
-            let statistics = self.align(&candidate, &self.analyse(reference)).1;
-            let score = statistics.score();
-            if best.is_none_or(|(other, _)| score > other) {
-                best = Some((score, statistics));
-            }
-        }
-        best.map(|(_, statistics)| statistics).unwrap_or_default()
+        self.statistics(&[self.texts(candidate, references)]).pop().unwrap_or_default()
     }
 
     /// Aligns one candidate with one reference. The strings are taken as they are, but for METEOR's own normalisation.
     pub fn segment(&self, candidate: &str, reference: &str) -> Segment {
-        let (candidate, reference) = (self.analyse(candidate), self.analyse(reference));
-        let (matches, statistics) = self.align(&candidate, &reference);
-        let words = |sentence: &Sentence| sentence.words().map(str::to_owned).collect();
-        Segment { candidate: words(&candidate), reference: words(&reference), matches, statistics }
+        let texts = [candidate, reference].map(|text| normalised(text, &self.language));
+        let texts = texts.iter().map(String::as_str);
+        let (lexicon, numbers) = Lexicon::new(texts, &self.language, &self.stemmer, &self.paraphrases);
+        let mut numbers = numbers.into_iter();
+        let mut next = || lexicon.sentence(numbers.next().unwrap_or_default(), &self.paraphrases);
+        let (candidate, reference) = (next(), next());
+        let (matches, statistics) = self.align(&lexicon, &candidate, &reference);
+        Segment { candidate: lexicon.texts(&candidate), reference: lexicon.texts(&reference), matches, statistics }
     }
 
     /// Statistics of one candidate and one reference, see [`Self::segment`].
     pub fn segment_stats(&self, candidate: &str, reference: &str) -> SegmentStatistics {
-        self.align(&self.analyse(candidate), &self.analyse(reference)).1
+        self.segment(candidate, reference).statistics
     }
 
     /// The English data of the jar.
@@ -214,19 +207,56 @@ impl Meteor {
         self.stemmer.stem(word)
     }
 
-    fn analyse(&self, text: &str) -> Sentence {
-        Sentence::new(text, &self.language, &self.stemmer, &self.paraphrases)
+    fn texts<R: AsRef<str>>(&self, candidate: &str, references: &[R]) -> Texts {
+        Texts {
+            candidate: normalised(&clean_candidate(candidate), &self.language),
+            references: split_references(references).map(|text| normalised(text, &self.language)).collect(),
+        }
     }
 
-    fn align(&self, candidate: &Sentence, reference: &Sentence) -> (Vec<Match>, SegmentStatistics) {
-        let matches = matcher::matches(candidate, reference, &self.paraphrases);
+    /// Per image, the statistics of the best reference.
+    fn statistics(&self, images: &[Texts]) -> Vec<SegmentStatistics> {
+        let all = images.iter().flat_map(|image| [&image.candidate].into_iter().chain(&image.references));
+        let texts = all.map(String::as_str);
+        let (lexicon, numbers) = Lexicon::new(texts, &self.language, &self.stemmer, &self.paraphrases);
+        let mut rest = numbers.as_slice();
+        let take = |image: &Texts| {
+            let (own, after) = rest.split_at(1 + image.references.len());
+            rest = after;
+            own
+        };
+        let images: Vec<&[Vec<u32>]> = images.iter().map(take).collect();
+        let best = |texts: &&[Vec<u32>]| {
+            let mut sentences = texts.iter().map(|words| lexicon.sentence(words.clone(), &self.paraphrases));
+            let candidate = sentences.next()?;
+            let mut best: Option<(f64, SegmentStatistics)> = None;
+            for reference in sentences {
+                let statistics = self.align(&lexicon, &candidate, &reference).1;
+                let score = statistics.score();
+                if best.is_none_or(|(other, _)| score > other) {
+                    best = Some((score, statistics));
+                }
+            }
+            best.map(|(_, statistics)| statistics)
+        };
+        images.par_iter().map(|image| best(image).unwrap_or_default()).collect()
+    }
+
+    fn align(&self, lexicon: &Lexicon, candidate: &Sentence, reference: &Sentence) -> (Vec<Match>, SegmentStatistics) {
+        let matches = matcher::matches(lexicon, candidate, reference, &self.paraphrases);
         let alignment = aligner::align(&matches, candidate.len());
         let function_words = |in_reference: bool, start, length| {
-            if in_reference { reference } else { candidate }.function_words(start, length)
+            lexicon.function_words(if in_reference { reference } else { candidate }, start, length)
         };
         let statistics = SegmentStatistics::new(&alignment, candidate.len(), reference.len(), function_words);
         (alignment.matches, statistics)
     }
+}
+
+/// What METEOR compares of an image, normalised.
+struct Texts {
+    candidate: String,
+    references: Vec<String>,
 }
 
 /// What separates strings in the protocol of the jar.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
-use fst::raw::{Fst, Output};
+use fst::raw::{CompiledAddr, Fst, Output};
 use memmap2::Mmap;
 use rayon::prelude::*;
 
@@ -37,6 +37,13 @@ pub(crate) struct Phrase {
     pub number: u32,
     pub start: usize,
     pub length: usize,
+}
+
+/// A place in the automaton behind the first words of a phrase.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening {
+    node: CompiledAddr,
+    output: Output,
 }
 
 /// A part of the index.
@@ -126,24 +133,46 @@ impl Paraphrases {
         Some(Self { phrases, offsets: part(offsets..targets), targets: part(targets..end) })
     }
 
-    /// The phrases of the table that occur in a sentence, by first word, the shorter first.
-    pub(crate) fn phrases<S: AsRef<str>>(&self, words: &[S]) -> Vec<Phrase> {
+    /// Where the phrases that begin with a word go on; none when no phrase does.
+    pub(crate) fn opening(&self, word: &str) -> Option<Opening> {
+        self.follow(Opening { node: self.phrases.root().addr(), output: Output::zero() }, b"", word)
+    }
+
+    /// The place behind `separator` and `word`.
+    fn follow(&self, from: Opening, separator: &[u8], word: &str) -> Option<Opening> {
+        let mut node = self.phrases.node(from.node);
+        let mut output = from.output;
+        for &byte in separator.iter().chain(word.as_bytes()) {
+            let transition = node.transition(node.find_input(byte)?);
+            output = output.cat(transition.out);
+            node = self.phrases.node(transition.addr);
+        }
+        Some(Opening { node: node.addr(), output })
+    }
+
+    /// The phrases of the table that occur in a sentence of `length` words, by first word, the shorter first. `word` gives
+    /// the words by position, `opening` what [`Self::opening`] says of each.
+    pub(crate) fn phrases<'a>(
+        &self,
+        length: usize,
+        word: impl Fn(usize) -> &'a str,
+        opening: impl Fn(usize) -> Option<Opening>,
+    ) -> Vec<Phrase> {
         let mut found = Vec::new();
-        for start in 0..words.len() {
-            let mut node = self.phrases.root();
-            let mut output = Output::zero();
-            'phrase: for (length, word) in (1..).zip(&words[start..]) {
-                let space: &[u8] = if length == 1 { b"" } else { b" " };
-                for &byte in space.iter().chain(word.as_ref().as_bytes()) {
-                    let Some(at) = node.find_input(byte) else { break 'phrase };
-                    let transition = node.transition(at);
-                    output = output.cat(transition.out);
-                    node = self.phrases.node(transition.addr);
-                }
+        for start in 0..length {
+            let mut place = opening(start);
+            let mut end = start + 1;
+            while let Some(at) = place {
+                let node = self.phrases.node(at.node);
                 if node.is_final() {
-                    let number = output.cat(node.final_output()).value() as u32;
-                    found.push(Phrase { number, start, length });
+                    let number = at.output.cat(node.final_output()).value() as u32;
+                    found.push(Phrase { number, start, length: end - start });
                 }
+                if end == length {
+                    break;
+                }
+                place = self.follow(at, b" ", word(end));
+                end += 1;
             }
         }
         found
@@ -265,15 +294,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paraphrases = Paraphrases::open(&table(folder.path(), TABLE), &folder.path().join("cache")).unwrap();
         // In byte order: at, before, in, in front of, within.
-        let found = paraphrases.phrases(&["in", "front", "of", "x", "within", "in"]);
+        let phrases = |words: &[&'static str]| {
+            paraphrases.phrases(words.len(), |at| words[at], |at| paraphrases.opening(words[at]))
+        };
+        let found = phrases(&["in", "front", "of", "x", "within", "in"]);
         let found: Vec<_> = found.iter().map(|phrase| (phrase.number, phrase.start, phrase.length)).collect();
         assert_eq!(found, [(2, 0, 1), (3, 0, 3), (4, 4, 1), (2, 5, 1)]);
-        let mut there = paraphrases.phrases(&["before", "within", "at", "before"]);
+        let mut there = phrases(&["before", "within", "at", "before"]);
         there.sort_unstable();
         let starts = |phrase| paraphrases.of(phrase).select(&there).map(|found| found.start).collect::<Vec<_>>();
         assert_eq!([starts(2), starts(3), starts(4)], [vec![2, 1], vec![0, 3], vec![]]);
         assert!(starts(99).is_empty());
-        assert!(paraphrases.phrases::<&str>(&[]).is_empty());
+        assert!(phrases(&[]).is_empty());
     }
 
     #[test]

@@ -23,14 +23,27 @@ pub(super) enum Class {
 /// The class of `c`.
 pub(super) fn class_of(c: char) -> Class {
     match c {
-        '0'..='9' => Class::Digit,
-        'a'..='z' | 'A'..='Z' | '\u{ad}' => Class::Letter,
-        '!'..='~' => Class::Punctuation,
-        '\0'..='\u{7f}' => Class::Space,
+        '\0'..='\u{7f}' => ASCII[c as usize],
+        '\u{ad}' => Class::Letter,
         _ if is_rewritten(c) || is_run(c) => Class::Punctuation,
         _ => u16::try_from(u32::from(c)).map_or(Class::Space, table_class),
     }
 }
+
+/// The classes of ASCII.
+const ASCII: [Class; 128] = {
+    let mut classes = [Class::Space; 128];
+    let mut code = b'!';
+    while code <= b'~' {
+        classes[code as usize] = match code {
+            b'0'..=b'9' => Class::Digit,
+            b'a'..=b'z' | b'A'..=b'Z' => Class::Letter,
+            _ => Class::Punctuation,
+        };
+        code += 1;
+    }
+    classes
+};
 
 fn table_class(code: u16) -> Class {
     let holds = |table: &[(u16, u16)]| {

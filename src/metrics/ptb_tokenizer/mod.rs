@@ -86,7 +86,9 @@ fn joined<S: AsRef<str>>(lines: &[S]) -> String {
 
 fn remove_punctuation(tokens: &str) -> String {
     let mut kept = String::with_capacity(tokens.len());
-    for token in tokens.split(' ').filter(|token| !PUNCTUATION.contains(token)) {
+    // No punctuation begins with a letter or digit, and most tokens do.
+    let is_word = |token: &str| token.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    for token in tokens.split(' ').filter(|token| is_word(token) || !PUNCTUATION.contains(token)) {
         if !kept.is_empty() {
             kept.push(' ');
         }
