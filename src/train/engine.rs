@@ -87,8 +87,7 @@ impl Training<'_> {
         for epoch in position.epoch + 1..=train.epochs {
             let started = Instant::now();
             let stop;
-            (model, stop) =
-                self.epoch(model, &graph, &objective, &mut adam, &mut position, &mut pace, &mut progress)?;
+            (model, stop) = self.epoch(model, &objective, &mut adam, &mut position, &mut pace, &mut progress)?;
             self.save(&position, &model, &adam)?;
             pace.saved();
             tracing::info!(epoch, step = position.step, seconds = started.elapsed().as_secs_f64(), "epoch done");
@@ -171,7 +170,6 @@ impl Training<'_> {
     fn epoch(
         &mut self,
         mut model: Vlp,
-        graph: &Device,
         objective: &Objective,
         adam: &mut BertAdam,
         position: &mut Position,
@@ -191,6 +189,7 @@ impl Training<'_> {
             store: Arc::clone(&self.store),
             sampler: Sampler::new(&settings.data, &settings.objective, seed, self.tokenizer),
         };
+        let graph = precision::graph(&self.device, train.gradient_checkpointing);
         let mut loader = training_batches(source, epoch as u64, plan, first, &settings.data);
         let started = Instant::now();
         let mut seen = 0;
@@ -203,7 +202,7 @@ impl Training<'_> {
             let in_step = train.gradient_accumulation_steps.min(batches - (index - accumulated));
             let key = mix(seed ^ mix(((epoch as u64) << 40) ^ ((index as u64) << 12) ^ rank as u64));
             let scale = if train.precision == Precision::Fp16 { position.loss_scale.factor } else { 1.0 };
-            let found = objective.loss(&model, &batch, epoch, graph, key);
+            let found = objective.loss(&model, &batch, epoch, &graph, key);
             let value = f64::from(host_values(found.total.clone())[0]);
             if !value.is_finite() {
                 progress.finish();
