@@ -88,7 +88,7 @@ fn one_rank(settings: &Settings, device: &str) -> BTreeMap<String, Vec<f32>> {
         let mut gradients = HostGradients::new();
         for share in &shares {
             let batch = source.batch(1, &share[step]).unwrap();
-            let loss = objective.loss(&model, &batch, 1, &device, 0);
+            let loss = objective.loss(&model, &batch, 1, &device.clone().autodiff(), 0);
             let mut backward = loss.total.div_scalar(2.0).backward();
             bert_adam::accumulate(&mut gradients, bert_adam::host_gradients(&model, &mut backward));
         }

@@ -19,7 +19,7 @@ use crate::config::{self, Experiment, Launcher, Overrides, Problems, Settings};
 use crate::launch::LaunchError;
 use crate::launch::local::{self, Outcome};
 use crate::launch::plan::{self, Machine, Plan};
-use crate::launch::triage::{Cause, RankFailure};
+use crate::launch::triage::{Cause, RankFailure, gpu_capacity};
 use crate::launch::{slurm, supervise};
 use crate::model::device;
 use crate::pipeline::PipelineError;
@@ -281,7 +281,7 @@ fn run_stage(
             RunRecord::read(&run).map(Some).map_err(track_failure)
         }
         Outcome::Interrupted => Err(interrupted(&run, args)),
-        Outcome::Failed(failure) => Err(failed(&run, &failure, args)),
+        Outcome::Failed(failure) => Err(failed(&run, &failure, candidate, args)),
     }
 }
 
@@ -339,13 +339,25 @@ fn interrupted(run: &RunDir, args: &Args) -> Failure {
 }
 
 /// Exit codes for wrong configuration or data pass through; everything else is a failed training.
-fn failed(run: &RunDir, failure: &RankFailure, args: &Args) -> Failure {
+fn failed(run: &RunDir, failure: &RankFailure, candidate: &Candidate, args: &Args) -> Failure {
     let code = match failure.cause {
         Cause::Configuration => exit::CONFIG,
         Cause::Data => exit::DATA,
         _ => exit::TRAIN,
     };
-    let help = format!("{}; {} goes on from the last checkpoint", failure.cause.advice(), same_command(args));
+    let settings = &candidate.experiment.settings;
+    let fits = match (failure.cause, gpu_capacity(&failure.last_lines.join("\n"))) {
+        (Cause::OutOfMemory, Some(bytes)) => match plan::largest_batch(settings, &candidate.facts, bytes) {
+            // The estimate said it would fit.
+            Some(batch) if batch == settings.train.batch_size => String::new(),
+            Some(batch) => {
+                format!(" (by the estimate of `vlp plan`, a batch of {batch} fits into {})", plan::bytes_text(bytes))
+            }
+            None => format!(" (by the estimate of `vlp plan`, no batch fits into {})", plan::bytes_text(bytes)),
+        },
+        _ => String::new(),
+    };
+    let help = format!("{}{fits}; {} goes on from the last checkpoint", failure.cause.advice(), same_command(args));
     Failure::new(code, format!("{} failed: {failure}\n  help: {help}", run.path().display()))
 }
 

@@ -148,6 +148,8 @@ fn work(run: &RunDir, lock: &Lock, place: &Rendezvous, alive: &Alive, context: &
     let settings = &lock.settings;
     let name = device_of_rank(&resolved_device(settings), place.local_rank);
     let device = device::open(&name).map_err(|e| Failure::new(exit::CONFIG, e))?;
+    #[cfg(feature = "tch")]
+    crate::distributed::allow_tf32(settings.train.tf32);
     tracing::info!(device = name, run = %run.path().display(), "worker started");
     let journal = Journal::open(&run.journal_file()).map_err(track_failure)?;
     let tokenizer = Tokenizer::from_file(&settings.data.vocabulary, settings.data.cased).map_err(data_failure)?;

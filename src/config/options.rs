@@ -267,6 +267,20 @@ pub enum Schedule {
     WarmupCosine,
 }
 
+/// Numbers in which the network computes while it trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats, as the paper's runs.
+    #[default]
+    Fp32,
+    /// Matrix products and what is kept between them in bfloat16: the range of fp32, 8 bits of precision.
+    Bf16,
+    /// The same in IEEE half precision: 11 bits of precision, largest number 65,504. The loss is scaled, and a step whose
+    /// gradients overflow is left out.
+    Fp16,
+}
+
 /// Numbers in which the processes tell each other their gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -314,6 +328,13 @@ pub struct TrainSettings {
     /// Each parameter's gradient is clipped to this norm on its own; 0 switches clipping off.
     #[schemars(range(min = 0.0))]
     pub max_grad_norm: f64,
+    /// Numbers in which the network computes while it trains. Parameters, optimiser, sums, LayerNorm, softmax and losses are fp32 in any case,
+    /// and so are validation and evaluation.
+    pub precision: Precision,
+    /// Matrix products of fp32 numbers may round to 10 bits (TF32) on GPUs that can; read with `tch-cuda`.
+    pub tf32: bool,
+    /// Cheap values of the forward pass are computed again in the backward pass instead of kept: less memory, more time.
+    pub gradient_checkpointing: bool,
     /// Numbers in which the processes tell each other their gradients.
     pub gradient_exchange: Exchange,
     /// Steps between two points of the loss curve.
@@ -347,6 +368,9 @@ impl Default for TrainSettings {
             beta2: 0.999,
             epsilon: 1e-6,
             max_grad_norm: 1.0,
+            precision: Precision::Fp32,
+            tf32: false,
+            gradient_checkpointing: false,
             gradient_exchange: Exchange::Fp32,
             log_every: 10,
             keep_checkpoints: 2,

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include <ATen/Context.h>
 #include <ATen/Functions.h>
 #include <c10/util/intrusive_ptr.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -109,6 +110,16 @@ void all_gather(vlp_group* group, at::Tensor mine, at::Tensor all) {
 } // namespace
 
 extern "C" {
+
+// Whether products of f32 matrices may be computed in TF32 on GPUs.
+void vlp_allow_tf32(int allow) {
+  at::globalContext().setAllowTF32CuBLAS(allow != 0);
+  at::globalContext().setAllowTF32CuDNN(allow != 0);
+}
+
+int vlp_tf32_allowed() {
+  return at::globalContext().allowTF32CuBLAS() ? 1 : 0;
+}
 
 // Whether NCCL is compiled in.
 int vlp_group_has_nccl() {

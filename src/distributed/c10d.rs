@@ -32,6 +32,8 @@ unsafe extern "C" {
         size: usize,
     ) -> *mut Handle;
     fn vlp_group_leave(group: *mut Handle);
+    fn vlp_allow_tf32(allow: c_int);
+    fn vlp_tf32_allowed() -> c_int;
     fn vlp_group_has_nccl() -> c_int;
     fn vlp_group_sum(
         group: *mut Handle,
@@ -143,6 +145,18 @@ impl C10d {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether LibTorch may compute products of f32 matrices in TF32 on GPUs, for this whole process. It starts with no.
+pub fn allow_tf32(allow: bool) {
+    // SAFETY: it sets switches of LibTorch's context, before any work of this process uses them.
+    unsafe { vlp_allow_tf32(allow.into()) };
+}
+
+/// What [`allow_tf32`] last said.
+pub fn tf32_allowed() -> bool {
+    // SAFETY: it only returns a number.
+    unsafe { vlp_tf32_allowed() != 0 }
 }
 
 /// The first line of what C++ said; the rest is where in PyTorch it happened.

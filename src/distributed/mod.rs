@@ -13,7 +13,7 @@ mod wire;
 
 pub use bucket::{BUCKET_FLOATS, all_reduce_mean_of, broadcast_all};
 #[cfg(feature = "tch")]
-pub use c10d::C10d;
+pub use c10d::{C10d, allow_tf32, tf32_allowed};
 pub use collective::{Collective, CollectiveError, Single, union_of, verify_equal};
 pub use loopback::Loopback;
 pub use rendezvous::{Rendezvous, RendezvousError, Transport};

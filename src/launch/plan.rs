@@ -147,6 +147,16 @@ fn memory(settings: &Settings, facts: &Facts) -> Memory {
     }
 }
 
+/// The largest `train.batch_size` whose estimated memory is at most nine tenths of `bytes`, and at most the one asked for; none
+/// when not even one sample fits. The estimate is linear in the batch. It counts 32-bit floats, so a lower `train.precision` has more room than it says.
+pub fn largest_batch(settings: &Settings, facts: &Facts, bytes: u64) -> Option<usize> {
+    let Memory { state_bytes, activation_bytes } = memory(settings, facts);
+    let per_sample = (activation_bytes / settings.train.batch_size.max(1) as u64).max(1);
+    let room = (bytes / 10 * 9).checked_sub(state_bytes)?;
+    let fits = usize::try_from(room / per_sample).unwrap_or(usize::MAX).min(settings.train.batch_size);
+    (fits > 0).then_some(fits)
+}
+
 fn process(settings: &Settings, machine: &Machine, run: &Path, rank: usize) -> Process {
     let launch = &settings.launch;
     let local_rank = rank
@@ -282,6 +292,18 @@ pub fn bytes_text(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_batch_that_fits_is_within_nine_tenths_of_the_memory() {
+        let settings = Settings::default();
+        let facts = Facts { parameters: 110_000_000, vocabulary: 28_996, ..Facts::default() };
+        let all = memory(&settings, &facts);
+        assert_eq!(settings.train.batch_size, 64);
+        let half = all.state_bytes + all.activation_bytes / 2;
+        assert_eq!(largest_batch(&settings, &facts, half / 9 * 10 + 100), Some(32));
+        assert_eq!(largest_batch(&settings, &facts, all.total_bytes() * 2), Some(64));
+        assert_eq!(largest_batch(&settings, &facts, all.state_bytes), None);
+    }
 
     #[test]
     fn numbers_for_people() {

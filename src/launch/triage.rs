@@ -156,7 +156,15 @@ const WORDS: [(Cause, &[&str]); 5] = [
     (Cause::SharedMemory, &["/dev/shm", "shared memory", "shm_open"]),
     (
         Cause::OutOfMemory,
-        &["memory allocation of", "out of memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc"],
+        &[
+            "memory allocation of",
+            "out of memory",
+            "can't allocate memory",
+            "Cannot allocate memory",
+            "std::bad_alloc",
+            "CUDA_ERROR_OUT_OF_MEMORY",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+        ],
     ),
     (Cause::Disk, &["No space left on device", "Read-only file system", "Disk quota exceeded", "os error 28"]),
     (Cause::NotFinite, &["the loss is NaN", "the loss is inf", "the loss is -inf"]),
@@ -182,6 +190,19 @@ fn classify(ending: Ending, last_words: &str, oom_kills: bool) -> Cause {
     }
 }
 
+/// The memory of a GPU in bytes, as LibTorch tells it when there is none left:
+/// `CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which …`.
+pub fn gpu_capacity(last_words: &str) -> Option<u64> {
+    let mut words = last_words.split_once("has a total capacity of ")?.1.split_whitespace();
+    let number: f64 = words.next()?.parse().ok()?;
+    let unit = match words.next()? {
+        "GiB" => 1u64 << 30,
+        "MiB" => 1 << 20,
+        _ => return None,
+    };
+    (number > 0.0).then_some((number * unit as f64) as u64)
+}
+
 /// Kills for memory in this control group so far; 0 where the kernel does not count them.
 pub fn oom_kills() -> u64 {
     let text = std::fs::read_to_string("/sys/fs/cgroup/memory.events").unwrap_or_default();
@@ -193,6 +214,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_memory_of_a_gpu_is_read_off_the_message() {
+        let words = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.50 GiB of which 1.2 GiB is free.";
+        assert_eq!(gpu_capacity(words), Some(159 << 29));
+        assert_eq!(gpu_capacity("GPU 0 has a total capacity of 512.00 MiB"), Some(512 << 20));
+        assert_eq!(gpu_capacity("CUDA out of memory"), None);
+        assert_eq!(gpu_capacity("has a total capacity of many GiB"), None);
+    }
+
+    #[test]
     fn causes_are_told_by_ending_and_last_words() {
         for (ending, words, oom, cause) in [
             (Ending::Code(2), "", false, Cause::Configuration),
@@ -202,6 +232,8 @@ mod tests {
             (Ending::Code(4), "cannot write x: No space left on device (os error 28)", false, Cause::Disk),
             (Ending::Code(4), "No space left on device: /dev/shm/torch_1", false, Cause::SharedMemory),
             (Ending::Code(101), "DefaultCPUAllocator: can't allocate memory", false, Cause::OutOfMemory),
+            (Ending::Code(101), "Torch(\"CUDA out of memory. Tried to allocate 2.00 GiB.", false, Cause::OutOfMemory),
+            (Ending::Code(101), "CUBLAS_STATUS_ALLOC_FAILED when calling", false, Cause::OutOfMemory),
             (Ending::Code(101), "index out of bounds", false, Cause::Unknown),
             (Ending::Signal(6), "memory allocation of 123 bytes failed", false, Cause::OutOfMemory),
             (Ending::Signal(6), "", false, Cause::Killed(6)),

@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::layers::{LayerNorm, Linear, Pass, dropout};
+use super::layers::{LayerNorm, Linear, Pass, dropout, exact};
 
 /// BERT's embedding tables.
 #[derive(Module, Debug)]
@@ -44,7 +44,7 @@ impl RegionStates {
             keep[i / per_sample * num_regions + *place as usize - 1] = 0.0;
         }
         let keep = TensorData::new(keep, [batch, num_regions, 1]);
-        let keep = Tensor::<3>::from_data(keep, &self.words.device());
+        let keep = Tensor::<3>::from_data(keep, &self.words.device()).cast(self.words.dtype());
         Self { words: self.words.clone() * keep.clone(), places: self.places.clone() * keep }
     }
 }
@@ -83,7 +83,11 @@ impl Embeddings {
         };
         let words = rows(&self.word_embeddings, ids);
         let words = Tensor::cat(
-            vec![words.clone().slice([0..batch, 0..1]), regions.words.clone(), words.slice([0..batch, 1..count])],
+            vec![
+                words.clone().slice([0..batch, 0..1]),
+                exact(regions.words.clone()),
+                words.slice([0..batch, 1..count]),
+            ],
             1,
         );
         let table = self.position_embeddings.val();
@@ -91,9 +95,10 @@ impl Embeddings {
             let index = Tensor::<1, Int>::from_data(TensorData::from(places), &table.device());
             table.clone().select(0, index).unsqueeze_dim::<3>(0).expand([batch, places.len(), hidden])
         };
-        let places = Tensor::cat(vec![at(&[0]), regions.places.clone(), at(places)], 1);
+        let places = Tensor::cat(vec![at(&[0]), exact(regions.places.clone()), at(places)], 1);
         let segments = rows(&self.token_type_embeddings, segments);
-        dropout(self.layer_norm.forward(words + places + segments), self.dropout_prob, pass)
+        let sum = dropout(self.layer_norm.forward(words + places + segments), self.dropout_prob, pass);
+        sum.cast(regions.words.dtype())
     }
 
     /// Hidden states of single text tokens, one row each: `ids`, `places` and `segments` `[N]` → `[N, H]`. No dropout.

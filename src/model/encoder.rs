@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{Int, Tensor};
 
-use super::layers::{LayerNorm, Linear, Pass, dropout};
+use super::layers::{LayerNorm, Linear, Pass, dropout, exact};
 
 /// Added to the attention score of a hidden key.
 pub const HIDDEN: f32 = -10_000.0;
@@ -117,8 +117,9 @@ impl Layer {
     /// Softmax attention of `x` `[B, Q, H]` over `keys`; `bias` `[B, 1, Q, K]` is added to the scores. → `[B, Q, H]`.
     pub fn attend(&self, x: Tensor<3>, keys: &KeysValues, bias: Tensor<4>, pass: Pass) -> Tensor<3> {
         let [batch, queries, hidden] = x.dims();
-        let scores = self.queries(x).matmul(keys.keys.clone().transpose()) + bias; // [B, A, Q, K]
-        let weights = dropout(softmax(scores, 3), self.attention_dropout_prob, pass);
+        let kind = x.dtype();
+        let scores = exact(self.queries(x).matmul(keys.keys.clone().transpose())) + bias; // [B, A, Q, K]
+        let weights = dropout(softmax(scores, 3), self.attention_dropout_prob, pass).cast(kind);
         weights.matmul(keys.values.clone()).swap_dims(1, 2).reshape([batch, queries, hidden])
     }
 

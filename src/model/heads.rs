@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, relu};
 
-use super::layers::{LayerNorm, Linear};
+use super::layers::{LayerNorm, Linear, exact};
 
 /// `Linear → GELU → LayerNorm` before the output matrix.
 #[derive(Module, Debug)]
@@ -25,10 +25,12 @@ pub struct Predictions {
 }
 
 impl Predictions {
-    /// `hidden` `[…, H]`, `word_embeddings` `[V, H]` → logits `[…, V]`.
+    /// `hidden` `[…, H]`, `word_embeddings` `[V, H]` → logits `[…, V]`, in f32.
     pub fn forward<const D: usize>(&self, hidden: Tensor<D>, word_embeddings: Tensor<2>) -> Tensor<D> {
         let x = self.transform.layer_norm.forward(gelu(self.transform.dense.forward(hidden)));
-        burn::tensor::module::linear(x, word_embeddings.transpose(), Some(self.bias.val()))
+        let kind = x.dtype();
+        let bias = self.bias.val().cast(kind);
+        exact(burn::tensor::module::linear(x, word_embeddings.cast(kind).transpose(), Some(bias)))
     }
 }
 
@@ -65,7 +67,7 @@ pub struct AnswerClassifier {
 impl AnswerClassifier {
     /// `first` and `separator` `[B, H]`: hidden states at `[CLS]` and at the `[SEP]` behind the regions. → `[B, answers]`.
     pub fn forward(&self, first: Tensor<2>, separator: Tensor<2>) -> Tensor<2> {
-        self.linear_2.forward(relu(self.linear_0.forward(first * separator)))
+        exact(self.linear_2.forward(relu(self.linear_0.forward(first * separator))))
     }
 }
 

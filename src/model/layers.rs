@@ -2,11 +2,13 @@
 //!
 //! Weights are stored as PyTorch stores them (`[out, in]`), so that checkpoints move in and out without transposing.
 //! Dropout masks are drawn on the host from (seed, call number): the same on every engine, and known again after a resume.
+//! The type of the input decides in which numbers a pass computes: parameters stay f32 and are converted where a product needs them;
+//! what sums or divides (normalisation, softmax) and dropout compute in f32 and give back the type they were given.
 
 use std::cell::Cell;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 
 /// `y = x · Wᵀ + b`.
@@ -21,8 +23,14 @@ pub struct Linear {
 impl Linear {
     /// x `[…, in]` → `[…, out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        burn::tensor::module::linear(x, self.weight.val().transpose(), Some(self.bias.val()))
+        let kind = x.dtype();
+        burn::tensor::module::linear(x, self.weight.val().cast(kind).transpose(), Some(self.bias.val().cast(kind)))
     }
+}
+
+/// `x` in f32, whatever type it has; no operation when it has it already.
+pub fn exact<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.cast(DType::F32)
 }
 
 /// `(x − mean) / √(variance + ε) · weight + bias` over the last axis, with the biased variance.
@@ -39,7 +47,8 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// x `[…, size]` → the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        burn::tensor::module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
+        let kind = x.dtype();
+        burn::tensor::module::layer_norm(exact(x), self.weight.val(), Some(self.bias.val()), self.eps).cast(kind)
     }
 }
 
@@ -130,9 +139,11 @@ pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D>
         Pass::Part(_, part) => part.mask(&x.dims(), prob, key),
         _ => dropout_mask(shape.num_elements(), prob, key),
     };
-    let device = x.device().inner();
-    let mask = Tensor::<D>::from_data(TensorData::new(mask, shape), &device);
-    x.mul(Tensor::from_inner(mask))
+    // A constant of the graph, which may have checkpoints.
+    let device = x.device();
+    let mask = TensorData::new(mask, shape);
+    let kind = x.dtype();
+    exact(x).mul(Tensor::from_data(mask, &device)).cast(kind)
 }
 
 /// Values 0 (with probability `prob`) or 1/(1 − prob).

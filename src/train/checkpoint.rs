@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TrainError;
 use super::bert_adam::{BertAdam, Moments};
+use super::precision::LossScale;
 use crate::model::Vlp;
 use crate::model::weights::{self, LoadOptions, WeightsError};
 use crate::track::{RunDir, TrackError, sha256_of_file, sync_folder, write_atomic};
@@ -33,6 +34,9 @@ pub struct Position {
     pub sums: BTreeMap<String, f64>,
     /// Batches in these sums.
     pub points: u32,
+    /// Factor on the loss, with fp16.
+    #[serde(skip_serializing_if = "LossScale::is_initial")]
+    pub loss_scale: LossScale,
 }
 
 /// What is known besides the tensors.

@@ -15,8 +15,8 @@ use super::bert_adam::{self, BertAdam, HostGradients};
 use super::checkpoint::Position;
 use super::step::{Objective, TrainingData};
 use super::sync::{self, Pace};
-use super::{TrainError, checkpoint};
-use crate::config::{CheckpointChoice, Exchange, Settings};
+use super::{TrainError, checkpoint, precision};
+use crate::config::{CheckpointChoice, Exchange, Precision, Settings};
 use crate::data::batch::BatchSource;
 use crate::data::loader::{epoch_order, in_batches, training_batches};
 use crate::data::region_store::RegionStore;
@@ -81,7 +81,8 @@ impl Training<'_> {
             self.validate(&model, &position, validate, &progress)?;
         }
         self.collective.wait_for_rank_0()?;
-        let mut model = model.train();
+        let graph = precision::graph(&self.device, train.gradient_checkpointing);
+        let mut model = precision::in_graph(model.train(), &graph);
         let mut pace = Pace::new(train);
         for epoch in position.epoch + 1..=train.epochs {
             let started = Instant::now();
@@ -189,6 +190,7 @@ impl Training<'_> {
             store: Arc::clone(&self.store),
             sampler: Sampler::new(&settings.data, &settings.objective, seed, self.tokenizer),
         };
+        let graph = precision::graph(&self.device, train.gradient_checkpointing);
         let mut loader = training_batches(source, epoch as u64, plan, first, &settings.data);
         let started = Instant::now();
         let mut seen = 0;
@@ -200,7 +202,8 @@ impl Training<'_> {
             let batch = batch?;
             let in_step = train.gradient_accumulation_steps.min(batches - (index - accumulated));
             let key = mix(seed ^ mix(((epoch as u64) << 40) ^ ((index as u64) << 12) ^ rank as u64));
-            let found = objective.loss(&model, &batch, epoch, &self.device, key);
+            let scale = if train.precision == Precision::Fp16 { position.loss_scale.factor } else { 1.0 };
+            let found = objective.loss(&model, &batch, epoch, &graph, key);
             let value = f64::from(host_values(found.total.clone())[0]);
             if !value.is_finite() {
                 progress.finish();
@@ -210,7 +213,7 @@ impl Training<'_> {
                 *position.sums.entry(name.to_owned()).or_default() += value;
             }
             position.points += 1;
-            let mut backward = found.total.div_scalar(in_step as f64).backward();
+            let mut backward = found.total.mul_scalar(scale / in_step as f64).backward();
             bert_adam::accumulate(&mut gradients, bert_adam::host_gradients(&model, &mut backward));
             accumulated += 1;
             seen += batch.size;
@@ -225,9 +228,23 @@ impl Training<'_> {
             if accumulated < in_step {
                 continue;
             }
+            let scaled = (train.precision == Precision::Fp16).then_some(&mut position.loss_scale);
+            if let Some(scale) = &scaled {
+                scale.remove_from(&mut gradients);
+            }
             all_reduce_mean_of(self.collective, &mut gradients, train.gradient_exchange == Exchange::Bf16)?;
-            let (next, norm) = adam.step(model, std::mem::take(&mut gradients));
-            model = next;
+            let mut norm = f64::INFINITY;
+            // All ranks have the same mean, and decide the same.
+            if scaled.is_none_or(|scale| scale.update(&gradients)) {
+                (model, norm) = adam.step(model, std::mem::take(&mut gradients));
+            } else {
+                gradients.clear();
+                tracing::info!(
+                    step = position.step + 1,
+                    scale = position.loss_scale.factor,
+                    "gradients overflowed; step left out"
+                );
+            }
             accumulated = 0;
             position.step += 1;
             position.batches = index + 1;
@@ -251,7 +268,8 @@ impl Training<'_> {
                 return Err(TrainError::Interrupted);
             }
         }
-        *position = Position { epoch, step: position.step, ..Position::default() };
+        let (step, loss_scale) = (position.step, position.loss_scale);
+        *position = Position { epoch, step, loss_scale, ..Position::default() };
         Ok((model, stop))
     }
 

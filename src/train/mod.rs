@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 pub mod engine;
 
+pub mod precision;
+
 pub mod step;
 
 pub mod objective;

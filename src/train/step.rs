@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::objective::{MaskedInputs, MaskedOptions, SelfCriticalObjective, answer_loss, masked_loss};
+use super::precision;
 use crate::config::{DocumentFrequency, ObjectiveKind, Settings};
 use crate::data::batch::Batch;
 use crate::data::karpathy::CaptionData;
@@ -82,10 +83,9 @@ impl<'a> Objective<'a> {
         Self { settings, data, layout, scst }
     }
 
-    /// Loss of a batch on `device`; `seed` decides all that is random and differs from step to step.
+    /// Loss of a batch on `device`, that of the model with its autodiff; `seed` decides all that is random and differs from step to step.
     pub fn loss(&self, model: &Vlp, batch: &Batch, epoch: usize, device: &Device, seed: u64) -> StepLoss {
         if let Some(objective) = &self.scst {
-            let device = &device.clone().autodiff();
             let [features, positions] = regions(batch, device);
             let found = objective.loss(model, features, positions, &self.captions(batch), seed);
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
@@ -99,16 +99,17 @@ impl<'a> Objective<'a> {
         let stream = DropoutStream::new(seed);
         let pass = Pass::Train(&stream);
         let objective = &self.settings.objective;
+        let kind = precision::dtype(self.settings.train.precision);
         let total = match (self.data, &model.ans_classifier) {
             (TrainingData::Questions(data), Some(classifier)) => {
                 let targets = TensorData::new(data.targets(&batch.samples), [batch.size, data.answers.len()]);
-                let targets = Tensor::from_data(targets, &device.clone().autodiff());
-                answer_loss(model, classifier, &inputs(batch, device), targets, pass).total
+                let targets = Tensor::from_data(targets, device);
+                answer_loss(model, classifier, &inputs(batch, device, kind), targets, pass).total
             }
             _ => {
                 let drop_worst = if epoch > objective.drop_after { objective.drop_worst_ratio } else { 0.0 };
                 let options = MaskedOptions { label_smoothing: objective.label_smoothing, drop_worst };
-                masked_loss(model, &inputs(batch, device), options, pass).total
+                masked_loss(model, &inputs(batch, device, kind), options, pass).total
             }
         };
         StepLoss { total, extras: Vec::new() }
@@ -127,8 +128,8 @@ fn regions(batch: &Batch, device: &Device) -> [Tensor<3>; 2] {
     [&batch.features, &batch.positions].map(|values| region_table(values, batch.size, batch.num_regions, device))
 }
 
-/// A batch as tensors on `device`, which has no autodiff: they are constants of the graph.
-fn inputs(batch: &Batch, device: &Device) -> MaskedInputs {
+/// A batch as tensors on `device`, constants of the graph; regions in numbers of type `kind`, which those of the pass follow.
+fn inputs(batch: &Batch, device: &Device, kind: DType) -> MaskedInputs {
     let values = SequenceValues {
         batch: batch.size,
         regions: batch.num_regions,
@@ -139,8 +140,8 @@ fn inputs(batch: &Batch, device: &Device) -> MaskedInputs {
         segments: &batch.segment_ids,
         mask: batch.attention_mask(),
     };
-    let SequenceInputs { features, positions, ids, segments, bias } =
-        SequenceInputs::new(values, &device.clone().autodiff());
+    let SequenceInputs { features, positions, ids, segments, bias } = SequenceInputs::new(values, device);
+    let [features, positions] = [features, positions].map(|table| table.cast(kind));
     MaskedInputs {
         features,
         positions,

@@ -24,10 +24,11 @@ pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) 
     let objective = Objective::new(&world.settings, &world.data, &world.tokenizer);
     let mut adam = BertAdam::new(&world.settings.train, STEPS);
     let mut model = world.model(device);
+    let graph = device.clone().autodiff();
     let mut clock = Clock::new(Part::CeStep, size);
     for repetition in 0..=repetitions {
         let loss = clock.time("forward", || {
-            let loss = objective.loss(&model, &batch, 1, device, repetition as u64).total;
+            let loss = objective.loss(&model, &batch, 1, &graph, repetition as u64).total;
             host_values(loss.clone());
             loss
         });
@@ -98,10 +99,11 @@ pub fn scst(world: &World, device: &Device, size: usize, repetitions: usize) -> 
     let batch = world.batch(size, 0);
     let objective = Objective::new(&settings, &world.data, &world.tokenizer);
     let model = world.model(device);
+    let graph = device.clone().autodiff();
     let mut clock = Clock::new(Part::Scst, size);
     for repetition in 0..=repetitions {
         let loss = clock.time("loss", || {
-            let loss = objective.loss(&model, &batch, 1, device, repetition as u64).total;
+            let loss = objective.loss(&model, &batch, 1, &graph, repetition as u64).total;
             host_values(loss.clone());
             loss
         });

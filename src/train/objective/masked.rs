@@ -8,7 +8,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::model::embeddings::RegionStates;
-use crate::model::layers::Pass;
+use crate::model::layers::{Pass, exact};
 use crate::model::{Vlp, host_values};
 
 /// Added to the number of masked words in the denominator.
@@ -154,9 +154,9 @@ pub(super) fn region_loss(regions: &RegionStates, pooled: Tensor<2>, masked: &[i
         masked.iter().enumerate().map(|(i, place)| (i / count * num_regions) as i64 + place - 1).collect();
     let rows = Tensor::<1, Int>::from_data(TensorData::from(rows.as_slice()), &pooled.device());
     let pick = |t: &Tensor<3>| {
-        t.clone().reshape([batch * num_regions, hidden]).select(0, rows.clone()).reshape([batch, count, hidden])
+        exact(t.clone()).reshape([batch * num_regions, hidden]).select(0, rows.clone()).reshape([batch, count, hidden])
     };
-    let scores = (pick(&regions.places) + pooled.unsqueeze_dim(1)).matmul(pick(&regions.words).transpose());
+    let scores = (pick(&regions.places) + exact(pooled).unsqueeze_dim(1)).matmul(pick(&regions.words).transpose());
     let log_probs = log_softmax(scores, 2); // [B, M, M]
     let diagonal: Vec<i64> = (0..batch * count).map(|i| (i % count) as i64).collect();
     let device = log_probs.device();
