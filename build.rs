@@ -1,5 +1,5 @@
 //! Names the source that is compiled (`SOURCE_HASH`, which run locks record), and compiles `src/distributed/c10d.cpp`
-//! against LibTorch for the feature `tch`.
+//! and `src/model/onednn.cpp` against LibTorch for the feature `tch`.
 
 use std::path::{Path, PathBuf};
 
@@ -51,8 +51,8 @@ mod c10d {
         for name in ["LIBTORCH", "LIBTORCH_CXX11_ABI", "VLP_NCCL_INCLUDE", "VLP_CUDA_INCLUDE", "CUDA_HOME"] {
             println!("cargo:rerun-if-env-changed={name}");
         }
-        for name in ["c10d.cpp", "gloo.h", "cuda_handles.h"] {
-            println!("cargo:rerun-if-changed=src/distributed/{name}");
+        for name in ["distributed/c10d.cpp", "distributed/gloo.h", "distributed/cuda_handles.h", "model/onednn.cpp"] {
+            println!("cargo:rerun-if-changed=src/{name}");
         }
         let Some(torch) = variable("LIBTORCH") else {
             fail("LIBTORCH is not set");
@@ -62,7 +62,8 @@ mod c10d {
             fail(&format!("{} has no headers of PyTorch's process groups", include.display()));
         }
         let mut build = cc::Build::new();
-        build.cpp(true).std("c++17").warnings(false).define("USE_C10D_GLOO", None).file("src/distributed/c10d.cpp");
+        build.cpp(true).std("c++17").warnings(false).define("USE_C10D_GLOO", None);
+        build.files(["src/distributed/c10d.cpp", "src/model/onednn.cpp"]);
         if std::env::var("LIBTORCH_CXX11_ABI").is_ok_and(|abi| abi == "0") {
             build.define("_GLIBCXX_USE_CXX11_ABI", "0");
         }

@@ -6,8 +6,8 @@ mod support;
 mod world;
 
 use burn::module::Module;
-use burn::tensor::TensorData;
 use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, TensorData};
 use support::{Array, arrays, assert_close, golden_dir, json};
 use vlp::decode::{BeamSettings, Prompt, Stepper, beam_search, greedy, greedy_logits};
 use vlp::model::{Vlp, host_values};
@@ -37,6 +37,18 @@ fn setting() -> Setting {
     }
 }
 
+/// On every engine with ordinary products, and with packed ones where the engine has them.
+fn forms(model: Vlp) -> [(&'static str, Vlp); 2] {
+    let model = model.valid();
+    [("ordinary products", model.clone()), ("packed products", model.packed())]
+}
+
+fn every_form() -> impl Iterator<Item = (&'static str, Device, (&'static str, Vlp))> {
+    let of =
+        |(name, device): (&'static str, Device)| forms(world::model(&device)).map(|form| (name, device.clone(), form));
+    world::devices().into_iter().flat_map(of)
+}
+
 fn ids(value: &serde_json::Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
 }
@@ -45,8 +57,8 @@ fn ids(value: &serde_json::Value) -> Vec<u32> {
 fn greedy_words_and_logits() {
     let golden = arrays(&golden_dir().join("decode/greedy.safetensors"));
     let s = setting();
-    for (name, device) in world::devices() {
-        let model = world::model(&device);
+    for (name, device, (form, model)) in every_form() {
+        let name = format!("{name}, {form}");
         let stepper = || Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
         let (words, logits) = greedy_logits(stepper(), s.steps);
         let flat: Vec<i64> = words.iter().flatten().map(|w| i64::from(*w)).collect();
@@ -73,8 +85,7 @@ fn log_probabilities_of_given_words() {
     let golden = arrays(&golden_dir().join("decode/greedy.safetensors"));
     let s = setting();
     let draws: Vec<u32> = golden["draws"].i64().iter().map(|w| *w as u32).collect();
-    for (name, device) in world::devices() {
-        let model = world::model(&device);
+    for (name, device, (form, model)) in every_form() {
         let mut stepper = Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
         let (mut last, mut found) = (None::<Vec<u32>>, vec![0.0; draws.len()]);
         for step in 0..s.steps {
@@ -86,7 +97,7 @@ fn log_probabilities_of_given_words() {
             }
             last = Some(words);
         }
-        assert_close(name, &found, &golden["draw_logprobs"].values, 1e-4, 0.0);
+        assert_close(&format!("{name}, {form}"), &found, &golden["draw_logprobs"].values, 1e-4, 0.0);
     }
 }
 
@@ -105,10 +116,12 @@ fn biased(model: Vlp, word: u32, shift: f32) -> Vlp {
 fn beam_search_in_every_setting() {
     let golden = arrays(&golden_dir().join("decode/beams.safetensors"));
     let s = setting();
+    let end = s.info["eos"].as_u64().unwrap() as u32;
     for (name, device) in world::devices() {
-        for (j, beam) in s.info["beams"].as_array().unwrap().iter().enumerate() {
-            let end = s.info["eos"].as_u64().unwrap() as u32;
-            let model = biased(world::model(&device), end, beam["eos_bias_shift"].as_f64().unwrap() as f32).valid();
+        for (j, beam, (form, model)) in s.info["beams"].as_array().unwrap().iter().enumerate().flat_map(|(j, beam)| {
+            let shift = beam["eos_bias_shift"].as_f64().unwrap() as f32;
+            forms(biased(world::model(&device), end, shift)).map(|form| (j, beam, form))
+        }) {
             let number = |key: &str| beam[key].as_u64().unwrap() as usize;
             let settings = BeamSettings {
                 beam_size: number("beam_size"),
@@ -123,7 +136,7 @@ fn beam_search_in_every_setting() {
             let found = beam_search(stepper, &settings);
             let k = settings.beam_size;
             for (i, result) in found.iter().enumerate() {
-                let what = format!("{name} setting {j} image {i}");
+                let what = format!("{name}, {form}: setting {j} image {i}");
                 assert_eq!(result.words, ids(&beam["pred_seq"][i]), "{what}");
                 let best = beam["best"][i].as_f64().unwrap();
                 assert_close(&what, &[result.score], &[best], 1e-4, 1e-5);

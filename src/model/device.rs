@@ -67,6 +67,7 @@ pub fn cuda_gpus() -> usize {
     0
 }
 
+#[cfg(not(feature = "tch"))]
 const NO_LIBTORCH: &str = "this binary was built without LibTorch";
 #[cfg(any(test, feature = "tch", feature = "cuda"))]
 const NEEDS_GPU: &str = "`vlp doctor` says what it finds of GPUs, driver and libraries; or use `--device auto`";

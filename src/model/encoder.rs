@@ -4,7 +4,7 @@
 //! A block is offered whole (`forward`) and in parts (`keys_values`, `attend`, `complete`) for incremental decoding.
 
 use burn::module::Module;
-use burn::tensor::activation::{gelu, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
 
 use super::layers::{LayerNorm, Linear, Pass, dropout, exact};
@@ -86,12 +86,30 @@ impl KeysValues {
 }
 
 impl ResidualOutput {
+    fn packed(self) -> Self {
+        Self { dense: self.dense.packed(), ..self }
+    }
+
     fn forward<const N: usize>(&self, x: Tensor<N>, residual: Tensor<N>, prob: f64, pass: Pass) -> Tensor<N> {
         self.layer_norm.forward(dropout(self.dense.forward(x), prob, pass) + residual)
     }
 }
 
 impl Layer {
+    /// The same block with its weights packed ([`Linear::packed`]).
+    pub fn packed(self) -> Self {
+        let SelfAttention { query, key, value } = self.attention.self_attention;
+        Self {
+            attention: Attention {
+                self_attention: SelfAttention { query: query.packed(), key: key.packed(), value: value.packed() },
+                output: self.attention.output.packed(),
+            },
+            intermediate: Intermediate { dense: self.intermediate.dense.packed() },
+            output: self.output.packed(),
+            ..self
+        }
+    }
+
     /// `[B, T, H]` → `[B, A, T, D]`.
     fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {
         let [batch, length, hidden] = x.dims();
@@ -127,7 +145,7 @@ impl Layer {
     pub fn complete<const N: usize>(&self, context: Tensor<N>, x: Tensor<N>, pass: Pass) -> Tensor<N> {
         let prob = self.hidden_dropout_prob;
         let x = self.attention.output.forward(context, x, prob, pass);
-        let y = gelu(self.intermediate.dense.forward(x.clone()));
+        let y = self.intermediate.dense.forward_gelu(x.clone());
         self.output.forward(y, x, prob, pass)
     }
 

@@ -2,9 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, relu};
+use burn::tensor::activation::relu;
 
 use super::layers::{LayerNorm, Linear, exact};
+use super::packed::{Packed, Then};
 
 /// `Linear → GELU → LayerNorm` before the output matrix.
 #[derive(Module, Debug)]
@@ -22,12 +23,25 @@ pub struct Predictions {
     pub bias: Param<Tensor<1>>,
     /// Before the output matrix.
     pub transform: Transform,
+    /// Output matrix and bias once more, for passes without gradient.
+    #[module(skip)]
+    pub packed: Option<Packed>,
 }
 
 impl Predictions {
+    /// The same head with its weights packed ([`Linear::packed`]).
+    pub fn packed(self, word_embeddings: Tensor<2>) -> Self {
+        let packed = Packed::of(word_embeddings, self.bias.val());
+        let transform = Transform { dense: self.transform.dense.packed(), ..self.transform };
+        Self { packed, transform, ..self }
+    }
+
     /// `hidden` `[…, H]`, `word_embeddings` `[V, H]` → logits `[…, V]`, in f32.
     pub fn forward<const D: usize>(&self, hidden: Tensor<D>, word_embeddings: Tensor<2>) -> Tensor<D> {
-        let x = self.transform.layer_norm.forward(gelu(self.transform.dense.forward(hidden)));
+        let x = self.transform.layer_norm.forward(self.transform.dense.forward_gelu(hidden));
+        if let Some(logits) = self.packed.as_ref().and_then(|packed| packed.forward(&x, Then::Nothing)) {
+            return logits;
+        }
         let kind = x.dtype();
         let bias = self.bias.val().cast(kind);
         exact(burn::tensor::module::linear(x, word_embeddings.cast(kind).transpose(), Some(bias)))

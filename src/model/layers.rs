@@ -8,8 +8,11 @@
 use std::cell::Cell;
 
 use burn::module::{Module, Param};
+use burn::tensor::activation::gelu;
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
+
+use super::packed::{Packed, Then};
 
 /// `y = x · Wᵀ + b`.
 #[derive(Module, Debug)]
@@ -18,11 +21,41 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
     pub bias: Param<Tensor<1>>,
+    /// Both once more, for passes without gradient ([`Linear::packed`]).
+    #[module(skip)]
+    pub packed: Option<Packed>,
 }
 
 impl Linear {
+    /// The map of these parameters.
+    pub fn new(weight: Param<Tensor<2>>, bias: Param<Tensor<1>>) -> Self {
+        Self { weight, bias, packed: None }
+    }
+
+    /// The same map with its weights packed, where the engine has such products. For evaluation: what is packed does not
+    /// follow when the parameters change.
+    pub fn packed(self) -> Self {
+        let packed = Packed::of(self.weight.val(), self.bias.val());
+        Self { packed, ..self }
+    }
+
     /// x `[…, in]` → `[…, out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.packed.as_ref().and_then(|packed| packed.forward(&x, Then::Nothing)) {
+            Some(y) => y,
+            None => self.plain(x),
+        }
+    }
+
+    /// `gelu(forward(x))`, with the erf.
+    pub fn forward_gelu<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.packed.as_ref().and_then(|packed| packed.forward(&x, Then::Gelu)) {
+            Some(y) => y,
+            None => gelu(self.plain(x)),
+        }
+    }
+
+    fn plain<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let kind = x.dtype();
         burn::tensor::module::linear(x, self.weight.val().cast(kind).transpose(), Some(self.bias.val().cast(kind)))
     }

@@ -6,6 +6,8 @@ pub mod device;
 
 pub mod layers;
 
+pub mod packed;
+
 pub mod embeddings;
 
 pub mod encoder;

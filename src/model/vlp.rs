@@ -64,13 +64,14 @@ impl Vlp {
             bias: init.constant(0.0, hidden),
             eps: settings.layer_norm_eps,
         };
-        let linear = |name: &str, output: usize, input: usize| Linear {
-            weight: init.normal(&format!("{name}.weight"), [output, input]),
-            bias: init.constant(0.0, output),
+        let linear = |name: &str, output: usize, input: usize| {
+            Linear::new(init.normal(&format!("{name}.weight"), [output, input]), init.constant(0.0, output))
         };
-        let visual = |name: &str, output: usize, input: usize| Linear {
-            weight: init.uniform(&format!("{name}.weight"), [output, input], input),
-            bias: init.uniform(&format!("{name}.bias"), [output], input),
+        let visual = |name: &str, output: usize, input: usize| {
+            Linear::new(
+                init.uniform(&format!("{name}.weight"), [output, input], input),
+                init.uniform(&format!("{name}.bias"), [output], input),
+            )
         };
         let layer = |i: usize| {
             let at = |part: &str| format!("bert.encoder.layer.{i}.{part}");
@@ -114,6 +115,7 @@ impl Vlp {
                         dense: linear("cls.predictions.transform.dense", hidden, hidden),
                         layer_norm: norm(),
                     },
+                    packed: None,
                 },
             },
             vis_embed: VisEmbed {
@@ -137,6 +139,18 @@ impl Vlp {
         RegionStates {
             words: self.vis_embed.forward(features, pass),
             places: self.vis_pe_embed.forward(positions, pass),
+        }
+    }
+
+    /// The same model with the weights of blocks and word head packed, where the engine has such products: for passes without
+    /// gradient over models in evaluation form. Takes the memory of these weights once more.
+    pub fn packed(self) -> Self {
+        let words = self.bert.embeddings.word_embeddings.val();
+        let layer = self.bert.encoder.layer.into_iter().map(Layer::packed).collect();
+        Self {
+            bert: Bert { encoder: Encoder { layer }, ..self.bert },
+            cls: Heads { predictions: self.cls.predictions.packed(words) },
+            ..self
         }
     }
 

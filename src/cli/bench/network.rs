@@ -80,7 +80,7 @@ fn decoding(
     search: impl Fn(Stepper) -> usize,
 ) -> Vec<Row> {
     let batch = world.batch(size, MASKED);
-    let model = world.model(device).valid();
+    let model = world.model(device).valid().packed();
     let mut clock = Clock::new(part, size);
     for _ in 0..=repetitions {
         clock.time("decoding", || {

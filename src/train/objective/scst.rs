@@ -170,7 +170,7 @@ impl SelfCriticalObjective {
     ) -> ScstLoss {
         let [image_seed, text_seed, draw_seed] = [1, 2, 3].map(|part| mix(seed ^ part));
         let (words, extent) = (self.extent.words, self.extent);
-        let frozen = model.clone().valid();
+        let frozen = model.clone().valid().packed();
         let horizons: Option<Vec<usize>> = match self.mask {
             ScstMask::Reference => Some(captions.iter().map(Vec::len).collect()),
             ScstMask::Causal => None,
