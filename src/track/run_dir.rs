@@ -46,6 +46,31 @@ pub struct Held {
     file: File,
 }
 
+impl Held {
+    /// Takes hold of the file `path`, which is made when it is missing; none when another process has it.
+    pub fn take(path: &Path) -> Result<Option<Self>, TrackError> {
+        let file = File::options().create(true).truncate(false).write(true).open(path);
+        let file = file.map_err(TrackError::io("open", path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(TrackError::io("lock", path)(error)),
+        }
+    }
+
+    /// Whether a process has hold of the file `path`. A look only: nothing is created.
+    pub fn is_taken(path: &Path) -> bool {
+        let Ok(file) = File::open(path) else { return false };
+        match file.try_lock_shared() {
+            Ok(()) => {
+                let _ = file.unlock();
+                false
+            }
+            Err(error) => matches!(error, std::fs::TryLockError::WouldBlock),
+        }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         // Closing alone is not enough: a process that is being started at this moment has a copy until it has begun.
@@ -250,19 +275,12 @@ impl RunDir {
     }
 
     fn lock(&self, path: &Path, attempts: usize) -> Result<Held, TrackError> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(TrackError::io("open", path))?;
         // `is_held` of another process holds a shared lock for an instant: a second look tells it from a runner.
         for attempt in 1..=attempts {
-            match file.try_lock() {
-                Ok(()) => return Ok(Held { file }),
-                Err(std::fs::TryLockError::WouldBlock) if attempt < attempts => std::thread::sleep(LOOK),
-                Err(std::fs::TryLockError::WouldBlock) => break,
-                Err(std::fs::TryLockError::Error(error)) => return Err(TrackError::io("lock", path)(error)),
+            match Held::take(path)? {
+                Some(held) => return Ok(held),
+                None if attempt < attempts => std::thread::sleep(LOOK),
+                None => break,
             }
         }
         Err(TrackError::Busy { path: self.path.clone() })
@@ -270,16 +288,7 @@ impl RunDir {
 
     /// Whether a runner or its first rank works in this folder at the moment. A look only: nothing is created.
     pub fn is_held(&self) -> bool {
-        [self.path.join(RUNNER), self.rank_alive(0)].iter().any(|path| {
-            let Ok(file) = File::open(path) else { return false };
-            match file.try_lock_shared() {
-                Ok(()) => {
-                    let _ = file.unlock();
-                    false
-                }
-                Err(error) => matches!(error, std::fs::TryLockError::WouldBlock),
-            }
-        })
+        [self.path.join(RUNNER), self.rank_alive(0)].iter().any(|path| Held::is_taken(path))
     }
 
     /// Order of creation: the time, then the number after it.
