@@ -64,7 +64,9 @@ impl UserInterface {
         let copy = file.try_clone().map_err(TrackError::io("write", &log)).map_err(track_failure)?;
         let server = Server::new(&format!("http://127.0.0.1:{port}"), None, None, None);
         let server = server.map_err(|error| Failure::new(exit::TRAIN, error))?;
-        let mut command = Command::new(program);
+        // The server works in the folder of its store: what it leaves where it is belongs there.
+        let program = std::path::absolute(program).map_err(TrackError::io("find", program)).map_err(track_failure)?;
+        let mut command = Command::new(&program);
         command
             .args(["server", "--host", "127.0.0.1", "--workers", "1", "--port", &port.to_string()])
             .arg("--backend-store-uri")
@@ -85,7 +87,7 @@ impl UserInterface {
             let help = "check that it is the program `mlflow`, and may be run";
             Failure::new(exit::CONFIG, format!("cannot run `{}`: {error}\n  help: {help}", program.display()))
         })?;
-        let mut guard = Command::new("sh");
+        let mut guard = Command::new("/bin/sh");
         guard.args(["-c", GUARD, "sh", &child.id().to_string()]);
         guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         match guard.spawn() {
@@ -94,8 +96,9 @@ impl UserInterface {
                 signal(&child, libc::SIGKILL);
                 // It was killed: the wait is short, and its status says nothing.
                 let _ = child.wait();
-                let help = "it ends the server when this program is killed; check PATH and `ulimit -u`";
-                Err(Failure::new(exit::TRAIN, format!("cannot run `sh`: {error}\n  help: {help}")))
+                let help =
+                    "it ends the server when this program is killed; check the limits of the system (`ulimit -u`)";
+                Err(Failure::new(exit::TRAIN, format!("cannot run `/bin/sh`: {error}\n  help: {help}")))
             }
         }
     }
