@@ -31,17 +31,13 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// The sweeps among the folders of `runs`, by name.
-    pub fn all(runs: &Path) -> Result<Vec<Self>, TrackError> {
-        let Ok(entries) = std::fs::read_dir(runs) else { return Ok(Vec::new()) };
+    /// The sweeps among the folders of `runs`, by name; an error for each that cannot be read.
+    pub fn all(runs: &Path) -> Vec<Result<Self, TrackError>> {
+        let entries = std::fs::read_dir(runs).into_iter().flatten();
         let mut folders: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         folders.retain(|folder| folder.join(FILE).is_file());
         folders.sort();
-        let mut found = Vec::new();
-        for folder in folders {
-            found.extend(Self::of(&folder)?);
-        }
-        Ok(found)
+        folders.iter().filter_map(|folder| Self::of(folder).transpose()).collect()
     }
 
     /// The sweep in `folder`; none when its study has not begun.
@@ -56,7 +52,7 @@ impl Overview {
         let direction = asked_for.get("sweep.direction").and_then(Value::as_str);
         let minimize = direction.is_some_and(|text| text == text_of(SweepDirection::Minimize));
         let mut trials: Vec<(String, Option<String>)> = Vec::new();
-        let mut ended = vec![];
+        let mut ended = Vec::new();
         let mut best: Option<(usize, f64)> = None;
         for line in &lines {
             match line {

@@ -3,7 +3,7 @@
 //! The sink knows how to tell a server each point once; here is when, of which runs, and under which parents. A run at work
 //! keeps its sink; of the others it is remembered how they were when the store had all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -44,6 +44,7 @@ impl Feed {
             at_work: BTreeMap::new(),
             seen: BTreeMap::new(),
             sent: Sent::default(),
+            warned: BTreeSet::new(),
         };
         let quiet = context.quiet;
         let thread = std::thread::Builder::new().name("feed".into()).spawn(move || feeder.work(quiet, &stopped));
@@ -82,6 +83,7 @@ struct Feeder {
     at_work: BTreeMap<PathBuf, Sink>,
     seen: BTreeMap<PathBuf, Seen>,
     sent: Sent,
+    warned: BTreeSet<String>,
 }
 
 impl Feeder {
@@ -97,7 +99,8 @@ impl Feeder {
                     first = false;
                 }
                 // The next round does what is left; a server that has ended is noticed by others.
-                Err(error) => tracing::debug!("{error}"),
+                Err(error) if error.is_passing() => tracing::debug!("{error}"),
+                Err(error) => self.warn(error.to_string()),
             }
             match stopped.recv_timeout(LOOK) {
                 Err(RecvTimeoutError::Timeout) => {}
@@ -106,12 +109,18 @@ impl Feeder {
         }
     }
 
-    /// Looks at all sweeps and runs once, and says how many there are. The error is one that may pass.
+    /// Looks at all sweeps and runs once, and says how many there are.
     fn round(&mut self) -> Result<(usize, usize), MlflowError> {
         if self.store.is_none() {
             self.store = Some(Store::open(&self.folder, self.server.clone())?);
         }
-        let sweeps = Overview::all(&self.runs)?;
+        let mut sweeps = Vec::new();
+        for sweep in Overview::all(&self.runs) {
+            match sweep {
+                Ok(sweep) => sweeps.push(sweep),
+                Err(error) => self.warn(error.to_string()),
+            }
+        }
         let runs = RunDir::all(&self.runs)?;
         for sweep in &sweeps {
             if let Some(run) = runs.iter().find(|run| sweep.names(&experiment_of(run))) {
@@ -128,12 +137,20 @@ impl Feeder {
                 Err(error) if error.is_passing() => return Err(error),
                 Err(error) => {
                     self.at_work.remove(run.path());
-                    eprintln!("warning: {}: {error}", run.path().display());
+                    self.warn(format!("{}: {error}", run.path().display()));
                 }
             }
             self.seen.insert(run.path().to_path_buf(), seen);
         }
         Ok((runs.len(), sweeps.len()))
+    }
+
+    /// Says something once.
+    fn warn(&mut self, text: String) {
+        if !self.warned.contains(&text) {
+            eprintln!("warning: {text}");
+            self.warned.insert(text);
+        }
     }
 
     /// The run of a sweep, made in the MLflow experiment of its trials, one of which is `trial`.
