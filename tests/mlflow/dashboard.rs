@@ -1,6 +1,6 @@
 //! `vlp dashboard` at work for a test.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Stdio};
 
@@ -26,7 +26,10 @@ impl Dashboard {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut started = Self { child, stderr, store: folder.path("results/mlflow"), api: Api(address.trim().into()) };
         if address.is_empty() {
-            panic!("no address: {}", started.stderr.lines().map_while(Result::ok).collect::<Vec<_>>().join("\n"));
+            panic!(
+                "no address: {}",
+                started.stderr.by_ref().lines().map_while(Result::ok).collect::<Vec<_>>().join("\n")
+            );
         }
         assert!(started.line().starts_with("start "));
         started
