@@ -2,7 +2,7 @@
 # Runs the tests against a real MLflow server; makes its virtual environment on the first call, outside of this folder.
 #
 #   scripts/mlflow_test.sh             tests/mlflow.rs
-#   scripts/mlflow_test.sh setup       only makes the environment; prints `export VLP_MLFLOW_BIN=…`, which the tests read
+#   scripts/mlflow_test.sh setup       only makes the environment; prints `export VLP_MLFLOW=…`, which the tests read
 #
 # Needs Python 3.10 or newer with venv; fetches about 200 MB from PyPI once. The environment appears under its name
 # when it is complete. The servers of the tests listen on 127.0.0.1 only.
@@ -32,9 +32,9 @@ if ! [ -e "$marker" ]; then
     : >"$marker"
 fi
 
-export VLP_MLFLOW_BIN=$dir/bin/mlflow
+export VLP_MLFLOW=$dir/bin/mlflow
 if [ "${1:-}" = setup ]; then
-    printf 'export VLP_MLFLOW_BIN=%q\n' "$VLP_MLFLOW_BIN"
+    printf 'export VLP_MLFLOW=%q\n' "$VLP_MLFLOW"
     exit 0
 fi
 if cargo nextest --version >/dev/null 2>&1; then

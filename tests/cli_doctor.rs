@@ -90,7 +90,9 @@ fn all_that_is_missing_has_its_command() {
     assert_eq!(missing.len(), 17);
     assert!(missing.contains(&json!("file `home/.cache/vlp/spice/lib/stanford-corenlp-3.6.0-models.jar`")));
     assert_eq!(spice["help"].as_array().unwrap().len(), 3);
-    for (item, missing) in [("MLflow", "program `mlflow` in PATH"), ("Slurm", "program `sbatch` in PATH")] {
+    for (item, missing) in
+        [("MLflow", "program `mlflow` in PATH, or named by VLP_MLFLOW"), ("Slurm", "program `sbatch` in PATH")]
+    {
         let found = finding(&found, item);
         assert_eq!((&found["state"], &found["missing"]), (&json!("missing"), &json!([missing])));
     }

@@ -1,152 +1,26 @@
-//! Runs told to a real MLflow server, which is absent at first, is killed, started again and slow: in the end its own
-//! interface returns every point of the journal, none twice. `scripts/mlflow_test.sh` brings the server; without it the
-//! tests say loudly that they skip.
+//! Runs, sweeps and the dashboard told to a real MLflow server, which is absent at first, is killed, started again, slow, and
+//! fails: in the end its own interface returns every point of the journals, none twice. `scripts/mlflow_test.sh` brings the
+//! server; without it the tests say loudly that they skip.
 
+#[path = "mlflow/dashboard.rs"]
+mod dashboard;
 mod demo_runs;
+#[path = "mlflow/proxy.rs"]
+mod proxy;
+#[path = "mlflow/server.rs"]
+mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use dashboard::Dashboard;
 use demo_runs::{Folder, TINY, folders};
+use proxy::{Fault, Proxy};
 use serde_json::Value;
-use vlp::track::{Lock, What, read, sha256_of_file};
-
-/// Longest time for a server or a run to do what it should.
-const PATIENCE: Duration = Duration::from_secs(240);
-
-/// `mlflow server` on a free port of 127.0.0.1, on a database and a store in a folder that survives it.
-struct Server {
-    child: Option<Child>,
-    program: PathBuf,
-    folder: PathBuf,
-    port: u16,
-}
-
-impl Server {
-    fn new(folder: &Folder) -> Option<Self> {
-        let Some(program) = std::env::var_os("VLP_MLFLOW_BIN") else {
-            eprintln!("SKIPPED: scripts/mlflow_test.sh installs an MLflow server for this test");
-            return None;
-        };
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder = folder.path("server");
-        std::fs::create_dir(&folder).unwrap();
-        Some(Self { child: None, program: program.into(), folder, port })
-    }
-
-    fn start(&mut self) {
-        let log = std::fs::File::options().append(true).create(true).open(self.folder.join("log")).unwrap();
-        let store = format!("sqlite:///{}", self.folder.join("mlflow.db").display());
-        let mut command = Command::new(&self.program);
-        command
-            .args(["server", "--backend-store-uri", &store, "--host", "127.0.0.1", "--workers", "1"])
-            .args(["--port", &self.port.to_string(), "--artifacts-destination"])
-            .arg(self.folder.join("store"))
-            .env_remove("MLFLOW_TRACKING_URI")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        // Its own group: the server's workers end with it.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        self.child = Some(command.spawn().unwrap());
-        wait_for("the server", || ureq::get(&format!("{}/health", self.uri())).call().is_ok());
-    }
-
-    fn signal(&self, number: i32) {
-        if let Some(child) = &self.child {
-            // SAFETY: kill has no memory effects; the process was not waited for.
-            unsafe { libc::kill(-(child.id() as i32), number) };
-        }
-    }
-
-    fn kill(&mut self) {
-        self.signal(libc::SIGCONT);
-        self.signal(libc::SIGKILL);
-        if let Some(mut child) = self.child.take() {
-            child.wait().unwrap();
-        }
-    }
-
-    fn uri(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn get(&self, call: &str, query: &[(&str, &str)]) -> Value {
-        let mut request = ureq::get(&format!("{}/api/2.0/mlflow/{call}", self.uri()));
-        for (name, value) in query {
-            request = request.query(name, value);
-        }
-        serde_json::from_str(&request.call().unwrap().into_string().unwrap()).unwrap()
-    }
-
-    /// All runs of an MLflow experiment.
-    fn runs(&self, experiment: &str) -> Vec<Value> {
-        let found = self.get("experiments/get-by-name", &[("experiment_name", experiment)]);
-        let id = found["experiment"]["experiment_id"].as_str().unwrap().to_owned();
-        let body = serde_json::json!({ "experiment_ids": [id], "max_results": 100 });
-        let answer = ureq::post(&format!("{}/api/2.0/mlflow/runs/search", self.uri()))
-            .set("Content-Type", "application/json")
-            .send_string(&body.to_string())
-            .unwrap();
-        let answer: Value = serde_json::from_str(&answer.into_string().unwrap()).unwrap();
-        answer["runs"].as_array().cloned().unwrap_or_default()
-    }
-
-    /// Step, time and value of every point that the server has, by key, as often as it has them.
-    fn points(&self, run: &Value) -> Points {
-        let id = run["info"]["run_id"].as_str().unwrap();
-        let keys = run["data"]["metrics"].as_array().unwrap().iter().map(|m| m["key"].as_str().unwrap());
-        let of_key = |key: &str| {
-            let answer = self.get("metrics/get-history", &[("run_id", id), ("metric_key", key)]);
-            let points = answer["metrics"].as_array().unwrap().iter();
-            let point = |m: &Value| {
-                (
-                    m["step"].as_i64().unwrap_or(0),
-                    m["timestamp"].as_i64().unwrap(),
-                    m["value"].as_f64().unwrap().to_bits(),
-                )
-            };
-            let mut points: Vec<_> = points.map(point).collect();
-            points.sort_unstable();
-            (key.to_owned(), points)
-        };
-        keys.map(of_key).collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-type Points = BTreeMap<String, Vec<(i64, i64, u64)>>;
-
-fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !ready() {
-        assert!(Instant::now() < deadline, "never came: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The same of the journal.
-fn journaled(run: &Path) -> Points {
-    let mut points = Points::new();
-    for entry in read(&run.join("journal.jsonl")).unwrap() {
-        if let What::Metric { name, value, step, .. } = entry.what {
-            points.entry(name).or_default().push((step as i64, entry.time.as_millisecond(), value.to_bits()));
-        }
-    }
-    points.values_mut().for_each(|points| points.sort_unstable());
-    points
-}
-
-fn number_of(points: &Points) -> usize {
-    points.values().map(Vec::len).sum()
-}
+use server::{Api, Server, journaled, number_of, tag, wait_for};
+use vlp::track::{Entry, Journal, Lock, sha256_of_file};
 
 /// Arguments of `vlp`, told where the server is.
 fn command(folder: &Folder, uri: &str, args: &[&str]) -> Command {
@@ -159,16 +33,11 @@ fn command(folder: &Folder, uri: &str, args: &[&str]) -> Command {
     command
 }
 
-fn sync(folder: &Folder, server: &Server) -> String {
-    let output = command(folder, &server.uri(), &["track", "sync"]).output().unwrap();
+fn sync(folder: &Folder, uri: &str) -> String {
+    let output = command(folder, uri, &["track", "sync"]).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     text
-}
-
-fn tag(run: &Value, key: &str) -> String {
-    let tags = run["data"]["tags"].as_array().unwrap();
-    tags.iter().find(|tag| tag["key"] == key).map_or("", |tag| tag["value"].as_str().unwrap()).to_owned()
 }
 
 #[test]
@@ -183,10 +52,10 @@ fn a_run_with_a_server_all_along_needs_no_sync() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains("track sync"), "{text}");
     let run = folder.run("tiny");
-    let runs = server.runs("demo world");
+    let runs = server.api().runs("demo world");
     assert_eq!(runs.len(), 1);
     let told = &runs[0];
-    assert_eq!(server.points(told), journaled(&run));
+    assert_eq!(server.api().points(told), journaled(&run));
     assert_eq!(told["info"]["status"], "FINISHED");
     let name = format!("tiny/{}", run.file_name().unwrap().to_str().unwrap());
     assert_eq!(told["info"]["run_name"], name.as_str());
@@ -208,7 +77,10 @@ fn a_run_with_a_server_all_along_needs_no_sync() {
     let mut stored = demo_runs::files(&store);
     stored.retain(|name| !name.starts_with("predictions/"));
     let tables = ["tables/tiny.csv", "tables/tiny.json", "tables/tiny.md"];
-    assert_eq!(stored, [&["checkpoints/best/model.safetensors", "run.lock.toml", "scores.json"][..], &tables].concat());
+    assert_eq!(
+        stored,
+        [&["checkpoints/best/model.safetensors", "report.html", "run.lock.toml", "scores.json"][..], &tables].concat()
+    );
     let predictions: Vec<String> = demo_runs::files(&store.join("predictions"));
     assert_eq!(predictions, demo_runs::files(&run.join("predictions")));
     let best = std::fs::read(store.join("checkpoints/best/model.safetensors")).unwrap();
@@ -216,7 +88,7 @@ fn a_run_with_a_server_all_along_needs_no_sync() {
     assert!(epochs.iter().any(|epoch| std::fs::read(epoch.join("model.safetensors")).unwrap() == best));
 
     let relative = run.strip_prefix(folder.path("")).unwrap().display().to_string();
-    assert_eq!(sync(&folder, &server), format!("sync  {relative}: 0 points, 0 files\n"));
+    assert_eq!(sync(&folder, &server.uri()), format!("sync  {relative}: 0 points, 0 files\n"));
     for file in demo_runs::files(&run) {
         let bytes = std::fs::read(run.join(&file)).unwrap();
         let secret = b"t0ken-of-this-test";
@@ -273,15 +145,15 @@ fn a_server_that_is_absent_killed_slow_and_back_gets_every_point_once_in_one_run
     assert_eq!(folder.vlp(&["stop", "tiny"]).status.code(), Some(0));
     assert_eq!(runner.wait().unwrap().code(), Some(75));
     server.start();
-    let said = sync(&folder, &server);
+    let said = sync(&folder, &server.uri());
     assert!(said.starts_with("sync  runs/tiny/"), "{said}");
-    let again = sync(&folder, &server);
+    let again = sync(&folder, &server.uri());
     assert!(again.ends_with(": 0 points, 0 files\n"), "{again}");
 
-    let runs = server.runs("demo world");
+    let runs = server.api().runs("demo world");
     assert_eq!(runs.len(), 1, "a resumed run goes on in the same MLflow run");
     assert_eq!(runs[0]["info"]["status"], "KILLED");
-    let (told, written) = (server.points(&runs[0]), journaled(&run));
+    let (told, written) = (server.api().points(&runs[0]), journaled(&run));
     assert_eq!(number_of(&told), number_of(&written));
     assert_eq!(told, written);
     eprintln!("{} points", number_of(&written));
@@ -300,4 +172,124 @@ fn sync_without_a_server_says_what_is_missing() {
     assert_eq!(file.status.code(), Some(2));
     let text = String::from_utf8(file.stderr).unwrap();
     assert!(text.starts_with("error: MLFLOW_TRACKING_URI is `file:///mlruns`; expected an address such as"), "{text}");
+}
+
+#[test]
+fn a_server_that_answers_500_and_is_slow_gets_every_point_once() {
+    use Fault::{After, Before, Close, Slow};
+    let folder = Folder::new();
+    let Some(mut server) = Server::new(&folder) else { return };
+    server.start();
+    // Longer than a call may take: what arrives later all the same must not be sent again.
+    let late = Slow(Duration::from_secs(17));
+    let slow = Slow(Duration::from_secs(2));
+    let proxy = Proxy::start(&server.uri(), &[Before, Before, slow, After, Close, late, Before, After]);
+    let output = command(&folder, &proxy.uri, &["run", "tiny.toml"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "no failure of the server fails the run: {text}");
+    wait_for("the last fault", || {
+        let output = command(&folder, &proxy.uri, &["track", "sync"]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        match output.status.code() {
+            Some(0) => {}
+            Some(4) => assert!(text.contains("`runs/log-batch`"), "{text}"),
+            _ => panic!("{text}"),
+        }
+        // Points that make the rest of the faults happen.
+        let journal = Journal::open(&folder.run("tiny").join("journal.jsonl")).unwrap();
+        (0..3).for_each(|step| journal.append(&Entry::metric("extra", 0.5, step, 1)).unwrap());
+        proxy.left() == 0
+    });
+    sync(&folder, &proxy.uri);
+    assert!(sync(&folder, &proxy.uri).ends_with(": 0 points, 0 files\n"));
+    let runs = server.api().runs("demo world");
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0]["info"]["status"], "FINISHED");
+    assert_eq!(server.api().points(&runs[0]), journaled(&folder.run("tiny")));
+}
+
+/// The runs of the trials of the sweep `s`.
+fn trials(folder: &Folder) -> Vec<PathBuf> {
+    (1..=3).map(|number| folder.run(&format!("s-{number:03}"))).collect()
+}
+
+/// A sweep and its trials are what a server says of them: all points once, and the trials under the sweep. The id of its run.
+fn has_the_sweep(api: &Api, experiment: &str, folder: &Folder) -> String {
+    let runs = api.runs(experiment);
+    assert_eq!(runs.len(), 4, "{runs:#?}");
+    let parents: Vec<&Value> = runs.iter().filter(|run| tag(run, "vlp.sweep") == "s").collect();
+    assert_eq!(parents.len(), 1);
+    let (parent, id) = (parents[0], parents[0]["info"]["run_id"].as_str().unwrap());
+    assert_eq!((&parent["info"]["run_name"], &parent["info"]["status"]), (&"s".into(), &"FINISHED".into()));
+    let study = std::fs::read_to_string(folder.path("runs/s/study.jsonl")).unwrap();
+    let begun: Value = serde_json::from_str(study.lines().next().unwrap()).unwrap();
+    assert_eq!(tag(parent, "vlp.sweep_id"), begun["id"].as_str().unwrap());
+    assert!(tag(parent, "vlp.best_trial").starts_with("s-00"), "{parent:#}");
+    for run in trials(folder) {
+        let name = run.strip_prefix(folder.path("runs")).unwrap().display().to_string();
+        let told: Vec<&Value> = runs.iter().filter(|told| tag(told, "vlp.run") == name).collect();
+        assert_eq!(told.len(), 1, "{name}");
+        assert_eq!(tag(told[0], "mlflow.parentRunId"), id, "{name}");
+        assert_eq!(told[0]["info"]["status"], "FINISHED", "{name}");
+        assert_eq!(api.points(told[0]), journaled(&run), "{name}");
+    }
+    id.to_owned()
+}
+
+#[test]
+fn a_sweep_stands_above_its_trials_on_a_server_and_in_the_dashboard() {
+    let folder = Folder::new();
+    let Some(mut server) = Server::new(&folder) else { return };
+    server.start();
+    let sweep = "[sweep]\nname = \"s\"\nbase = \"tiny.toml\"\nmethod = \"grid\"\nparallel = 2\n";
+    let space = "[space]\n\"train.learning_rate\" = { choice = [1e-4, 1e-3, 1e-2] }\n";
+    folder.write("s.toml", format!("{sweep}{space}"));
+    let output = command(&folder, &server.uri(), &["sweep", "run", "s.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // A trial whose last points did not arrive in time says so in its log.
+    sync(&folder, &server.uri());
+    let there = has_the_sweep(server.api(), "demo world", &folder);
+    server.kill();
+
+    let mut files = demo_runs::files(&folder.path("runs"));
+    let mut dashboard = Dashboard::start(&folder, &["--port", "0"]);
+    let fed = dashboard.fed();
+    let points: usize = trials(&folder).iter().map(|run| number_of(&journaled(run))).sum();
+    assert!(fed.starts_with(&format!("fed   3 runs, 1 sweeps: {points} points and ")), "{fed}");
+    // The parent is the one of this store, and not the one that the trials know of the other server.
+    let here = has_the_sweep(&dashboard.api, "vlp", &folder);
+    assert_ne!(here, there);
+    let page = ureq::get(&dashboard.api.0).call().unwrap().into_string().unwrap();
+    assert!(page.contains("<title>MLflow</title>"), "{page}");
+
+    // A second one, on the same store or the same port, is told so.
+    let said = folder.command(&["dashboard", "--mlflow", "/bin/true"]).output().unwrap();
+    assert_eq!(said.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(said.stderr).unwrap(),
+        "error: the store `results/mlflow` is in use by another `vlp dashboard`\n  help: open the address that it printed, or stop it with Ctrl-C\n"
+    );
+
+    // Lines that are journaled while it runs arrive.
+    let journal = Journal::open(&trials(&folder)[0].join("journal.jsonl")).unwrap();
+    (0..2000).for_each(|step| journal.append(&Entry::metric("later", step as f64, step, 3)).unwrap());
+    let later = |api: &Api| {
+        let all = api.runs("vlp").into_iter().find(|run| api.points(run).contains_key("later"));
+        all.is_some_and(|run| api.points(&run)["later"].len() == 2000)
+    };
+    wait_for("later points", || later(&dashboard.api));
+    has_the_sweep(&dashboard.api, "vlp", &folder);
+    assert_eq!(dashboard.stop(libc::SIGTERM), Some(0));
+    dashboard.has_left_nothing();
+
+    // The next one has nothing to send; killed outright it leaves no server either.
+    let mut dashboard = Dashboard::start(&folder, &["--port", "0"]);
+    assert_eq!(dashboard.fed(), "fed   3 runs, 1 sweeps: 0 points and 0 files were new");
+    assert_eq!(has_the_sweep(&dashboard.api, "vlp", &folder), here);
+    dashboard.stop(libc::SIGKILL);
+    dashboard.has_left_nothing();
+
+    // Nothing was written among the runs.
+    files.sort();
+    assert_eq!(demo_runs::files(&folder.path("runs")), files);
 }

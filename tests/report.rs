@@ -2,6 +2,8 @@
 
 mod reported_runs;
 
+use std::process::Command;
+
 use reported_runs::{Folder, HOSTILE};
 use serde_json::{Value, json};
 
@@ -148,13 +150,53 @@ fn a_run_without_scores_of_each_image_is_named() {
 }
 
 #[test]
+fn a_dashboard_that_cannot_start_says_why() {
+    let folder = Folder::new();
+    let failure = |code: i32, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vlp"));
+        let command = command.current_dir(folder.path("")).env("PATH", "/nowhere").env_remove("VLP_MLFLOW");
+        let output = command.arg("dashboard").args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        assert_eq!(output.stdout, b"");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let help = "  help: `python3 -m venv ~/mlflow && ~/mlflow/bin/pip install mlflow==3.17.2` installs MLflow; then `vlp dashboard --mlflow ~/mlflow/bin/mlflow`. `vlp dashboard --static` needs nothing, and writes all runs as one page\n";
+    assert_eq!(
+        failure(2, &[]),
+        format!("error: the user interface of MLflow needs a program `mlflow` in PATH; there is none\n{help}")
+    );
+    assert_eq!(
+        failure(2, &["--mlflow", "no/mlflow"]),
+        format!("error: the user interface of MLflow needs `no/mlflow`, named by --mlflow; there is none\n{help}")
+    );
+    assert_eq!(
+        failure(2, &["none", "--mlflow", "/bin/true"]),
+        "error: there is no folder of runs `none`\n  help: give the folder that `output.runs` names, or run an experiment first\n"
+    );
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    assert_eq!(
+        failure(2, &["--mlflow", "/bin/true", "--port", &port.to_string()]),
+        format!(
+            "error: port {port} of 127.0.0.1 is taken by another program\n  help: name another with `--port N`; `--port 0` finds a free one\n"
+        )
+    );
+    // A program that ends at once is no server.
+    std::fs::write(folder.path("mlflow"), "#!/bin/sh\necho no such table >&2\nexit 3\n").unwrap();
+    std::fs::set_permissions(folder.path("mlflow"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vlp"));
+    let command = command.current_dir(folder.path("")).args(["dashboard", "--mlflow", "./mlflow", "--port", "0"]);
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(4), Vec::new()));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "start ./mlflow over results/mlflow\nerror: the MLflow server ended: exit status: 3\n  | no such table\n  help: `results/mlflow/server.log` has all it said; a store of another version of MLflow can be removed: it is filled again from the journals\n"
+    );
+}
+
+#[test]
 fn the_index_lists_all_runs_and_links_their_reports() {
     let folder = Folder::new();
-    let output = folder.vlp(&["dashboard"]);
-    assert_eq!(output.status.code(), Some(2));
-    let error = String::from_utf8(output.stderr).unwrap();
-    has(&error, "pip install mlflow==3.17.2");
-    has(&error, "vlp dashboard --static");
     std::fs::create_dir_all(folder.path("runs/broken/20260101-000000")).unwrap();
     std::fs::write(folder.path("runs/broken/20260101-000000/run.lock.toml"), "no = 1").unwrap();
     assert_eq!(folder.stdout(&["dashboard", "--static"]), "runs/index.html\n");

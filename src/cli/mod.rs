@@ -92,7 +92,7 @@ enum Command {
     Compare(compare::Args),
     /// Write a report on runs as one HTML file: curves, scores, samples, lineage, settings.
     Report(report::Args),
-    /// Show all runs; with --static, as a page with a link to each report.
+    /// Show all runs in the user interface of MLflow; with --static, as a page with a link to each report.
     Dashboard(dashboard::Args),
     /// Tell an MLflow server what it lacks of runs.
     Track(track::Args),

@@ -22,7 +22,16 @@ use super::validate::{Checker, join};
 const PREFIX: &str = "VLP_";
 
 /// Variables with that prefix that are no options.
-const OTHER_VARIABLES: [&str; 3] = ["VLP_GOLDEN_DIR", "VLP_METEOR_DIR", "VLP_SPICE_DIR"];
+const OTHER_VARIABLES: [&str; 8] = [
+    "VLP_CHROMIUM",
+    "VLP_CUDA_INCLUDE",
+    "VLP_GOLDEN_DIR",
+    "VLP_METEOR_DIR",
+    "VLP_MLFLOW",
+    "VLP_NCCL_INCLUDE",
+    "VLP_SPICE_DIR",
+    "VLP_TORCH_PYTHON",
+];
 
 /// Where a layer comes from.
 #[derive(Debug, Clone)]

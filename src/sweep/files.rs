@@ -11,7 +11,12 @@ use crate::config::{Sweep, toml_text};
 
 /// Name of a trial's experiment: that of the sweep and the number of the trial, from 001.
 pub fn trial_name(sweep: &Sweep, number: usize) -> String {
-    format!("{}-{:03}", sweep.settings.name, number + 1)
+    name_of_trial(&sweep.settings.name, number)
+}
+
+/// The same, of the sweep with this name.
+pub(super) fn name_of_trial(sweep: &str, number: usize) -> String {
+    format!("{sweep}-{:03}", number + 1)
 }
 
 /// The experiment file of a trial, for the folder `folder`; `fixed` are options that all trials get. `threads` per process, where the base leaves them open;

@@ -6,12 +6,14 @@
 
 mod files;
 mod judge;
+mod overview;
 mod propose;
 mod study;
 mod summary;
 
 pub use files::{best_file, trial_file, trial_name};
 pub use judge::{Report, judge, values_of};
+pub use overview::{Overview, best_tags};
 pub use propose::{combinations, proposal};
 pub use study::{Outcome, Study, StudyError, Trial};
 pub use summary::{Importance, Row, Summary};

@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::{Dimension, Sweep, SweepDirection};
-use crate::track::{TrackError, complete_lines, influencing, now, sync_folder, time_text};
+use crate::track::{Held, TrackError, complete_lines, influencing, now, sync_folder, time_text};
 
 /// Name of the study file.
-const FILE: &str = "study.jsonl";
+pub(super) const FILE: &str = "study.jsonl";
 
 /// File that the process at work in a sweep holds.
-const HELD: &str = ".sweep.lock";
+pub(super) const HELD: &str = ".sweep.lock";
 
 /// How a trial ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub enum Outcome {
 /// A line of the study file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Line {
+pub(super) enum Line {
     /// The first: what was asked for, flattened.
     Sweep { id: String, asked_for: BTreeMap<String, Value> },
     /// A trial was given these settings.
@@ -114,7 +114,7 @@ pub struct Study {
     trials: Vec<Trial>,
     /// Open while trials run.
     file: Option<File>,
-    _held: Option<File>,
+    _held: Option<Held>,
 }
 
 impl Study {
@@ -235,23 +235,16 @@ fn new_trial(number: usize, options: Vec<(String, Value)>) -> Trial {
     }
 }
 
-fn hold(folder: &Path) -> Result<File, StudyError> {
-    let path = folder.join(HELD);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(TrackError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StudyError::Busy { folder: folder.to_path_buf() }),
-        Err(std::fs::TryLockError::Error(error)) => Err(TrackError::io("lock", &path)(error).into()),
-    }
+fn hold(folder: &Path) -> Result<Held, StudyError> {
+    Held::take(&folder.join(HELD))?.ok_or_else(|| StudyError::Busy { folder: folder.to_path_buf() })
 }
 
 /// The complete lines, and how many bytes they are. A missing file has none.
-fn read(path: &Path) -> Result<(Vec<Line>, u64), TrackError> {
+pub(super) fn read(path: &Path) -> Result<(Vec<Line>, u64), TrackError> {
     if path.exists() { complete_lines(path, "a study file", "`kind`") } else { Ok((Vec::new(), 0)) }
 }
 
-fn begun(lines: &[Line]) -> Option<(&str, &BTreeMap<String, Value>)> {
+pub(super) fn begun(lines: &[Line]) -> Option<(&str, &BTreeMap<String, Value>)> {
     lines.iter().find_map(|line| match line {
         Line::Sweep { id, asked_for } => Some((id.as_str(), asked_for)),
         _ => None,

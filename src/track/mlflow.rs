@@ -14,12 +14,14 @@ mod points;
 mod progress;
 mod server;
 mod sink;
+mod store;
 
 pub use artifacts::Artifact;
 pub use background::Background;
 pub use parent::ParentRun;
 pub use server::{Secret, Server};
 pub use sink::Sink;
+pub use store::Store;
 
 use super::TrackError;
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::lock::sha256;
 use super::{Entry, Journal, Lock, State, TrackError, describe, now, sync_folder};
 
-/// How often [`RunDir::hold`] looks before it gives up.
+/// How often [`Held::take`] looks before it gives up.
 const HOLD_ATTEMPTS: usize = 5;
 
 /// How often [`RunDir::hold_rank`] looks: a rank of an earlier attempt may take seconds to be gone.
@@ -44,6 +44,41 @@ pub struct RunDir {
 #[derive(Debug)]
 pub struct Held {
     file: File,
+}
+
+impl Held {
+    /// Takes hold of the file `path`, which is made when it is missing; none when another process has it.
+    pub fn take(path: &Path) -> Result<Option<Self>, TrackError> {
+        Self::insist(path, HOLD_ATTEMPTS)
+    }
+
+    /// The same, with so many looks.
+    fn insist(path: &Path, attempts: usize) -> Result<Option<Self>, TrackError> {
+        let file = File::options().create(true).truncate(false).write(true).open(path);
+        let file = file.map_err(TrackError::io("open", path))?;
+        // `is_taken` of another process holds a shared lock for an instant: a second look tells it from a holder.
+        for attempt in 1..=attempts {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Self { file })),
+                Err(std::fs::TryLockError::WouldBlock) if attempt < attempts => std::thread::sleep(LOOK),
+                Err(std::fs::TryLockError::WouldBlock) => break,
+                Err(std::fs::TryLockError::Error(error)) => return Err(TrackError::io("lock", path)(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a process has hold of the file `path`. A look only: nothing is created.
+    pub fn is_taken(path: &Path) -> bool {
+        let Ok(file) = File::open(path) else { return false };
+        match file.try_lock_shared() {
+            Ok(()) => {
+                let _ = file.unlock();
+                false
+            }
+            Err(error) => matches!(error, std::fs::TryLockError::WouldBlock),
+        }
+    }
 }
 
 impl Drop for Held {
@@ -250,36 +285,12 @@ impl RunDir {
     }
 
     fn lock(&self, path: &Path, attempts: usize) -> Result<Held, TrackError> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(TrackError::io("open", path))?;
-        // `is_held` of another process holds a shared lock for an instant: a second look tells it from a runner.
-        for attempt in 1..=attempts {
-            match file.try_lock() {
-                Ok(()) => return Ok(Held { file }),
-                Err(std::fs::TryLockError::WouldBlock) if attempt < attempts => std::thread::sleep(LOOK),
-                Err(std::fs::TryLockError::WouldBlock) => break,
-                Err(std::fs::TryLockError::Error(error)) => return Err(TrackError::io("lock", path)(error)),
-            }
-        }
-        Err(TrackError::Busy { path: self.path.clone() })
+        Held::insist(path, attempts)?.ok_or_else(|| TrackError::Busy { path: self.path.clone() })
     }
 
     /// Whether a runner or its first rank works in this folder at the moment. A look only: nothing is created.
     pub fn is_held(&self) -> bool {
-        [self.path.join(RUNNER), self.rank_alive(0)].iter().any(|path| {
-            let Ok(file) = File::open(path) else { return false };
-            match file.try_lock_shared() {
-                Ok(()) => {
-                    let _ = file.unlock();
-                    false
-                }
-                Err(error) => matches!(error, std::fs::TryLockError::WouldBlock),
-            }
-        })
+        [self.path.join(RUNNER), self.rank_alive(0)].iter().any(|path| Held::is_taken(path))
     }
 
     /// Order of creation: the time, then the number after it.

@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::places::variable;
+use super::super::dashboard::VERSION;
+use super::super::places::{in_path, variable};
 use super::{Finding, State};
 use crate::evaluate::Scorers;
 use crate::metrics::meteor::resources::Files;
@@ -110,13 +111,13 @@ fn fetched(scorers: &Scorers) -> Vec<PathBuf> {
 }
 
 fn mlflow() -> Finding {
-    match in_path("mlflow") {
+    match variable("VLP_MLFLOW").filter(|program| program.is_file()).or_else(|| in_path("mlflow")) {
         Some(program) => Finding::ok("MLflow", format!("`{}`", program.display())),
         None => Finding::missing(
             "MLflow",
-            "for a tracking server on this machine; another one needs nothing here",
-            vec!["program `mlflow` in PATH".into()],
-            vec!["python3 -m venv mlflow && mlflow/bin/pip install mlflow".into()],
+            "for `vlp dashboard`, and a tracking server on this machine; another one needs nothing here",
+            vec!["program `mlflow` in PATH, or named by VLP_MLFLOW".into()],
+            vec![format!("python3 -m venv ~/mlflow && ~/mlflow/bin/pip install mlflow=={VERSION}")],
         ),
     }
 }
@@ -131,12 +132,6 @@ fn slurm() -> Finding {
             vec!["log in to a node of the cluster; for a trial on one machine, apt-get install slurm-wlm".into()],
         ),
     }
-}
-
-/// The first file of this name in PATH.
-fn in_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 fn first_line(error: &SpiceError) -> String {

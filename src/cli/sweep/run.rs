@@ -19,10 +19,10 @@ use crate::launch::local::dies_with_this;
 use crate::launch::signals::Signals;
 use crate::pipeline::stage::Decision;
 use crate::sweep::{
-    Outcome, Report, Study, Summary, Trial, best_file, judge, proposal, trial_file, trial_name, values_of,
+    Outcome, Report, Study, Summary, Trial, best_file, best_tags, judge, proposal, trial_file, trial_name, values_of,
 };
 use crate::track::mlflow::ParentRun;
-use crate::track::{Condition, Entry, Journal, RunDir, RunRecord, State, TrackError, read, write_atomic};
+use crate::track::{Condition, Entry, Journal, RunDir, RunRecord, State, TrackError, now, read, write_atomic};
 
 /// The experiment file with the best settings, in the folder of the sweep.
 pub const BEST: &str = "best.toml";
@@ -241,7 +241,7 @@ impl Runner<'_> {
             ];
             let (name, id) = (self.sweep.settings.name.as_str(), self.study.id());
             let opened = server
-                .and_then(|server| ParentRun::open(server, &tracking::experiment(track), name, id, &tags))
+                .and_then(|server| ParentRun::open(server, &tracking::experiment(track), name, id, now(), &tags))
                 .inspect_err(|error| tracing::warn!("the trial will have no parent run in MLflow: {error}"));
             self.parent = opened.ok();
         }
@@ -413,13 +413,8 @@ impl Runner<'_> {
         // A sweep of which all trials were there already has nothing to tell.
         if let Some(parent) = self.parent.take() {
             let best = summary.best.map(|(number, value)| (trial_name(self.sweep, number), value));
-            let tags: Vec<(String, String)> = best
-                .into_iter()
-                .flat_map(|(name, value)| {
-                    [("vlp.best_trial".to_owned(), name), ("vlp.best_value".to_owned(), value.to_string())]
-                })
-                .collect();
-            if let Err(error) = parent.stands(!unfinished, &tags) {
+            let tags = best_tags(best.as_ref().map(|(name, value)| (name.as_str(), *value)));
+            if let Err(error) = parent.stands((!unfinished).then(now), &tags) {
                 tracing::warn!("{error}");
             }
         }

@@ -289,7 +289,9 @@ fn parallel(page: &SweepPage) -> String {
             _ => "",
         };
         let name = escape(&axis.option);
-        labels.push_str(&format!("<span class=\"tick x{side}\" style=\"left: {:.1}%\">{name}</span>", x * 100.0));
+        // Names take turns on two lines: they are longer than the columns of a phone.
+        let line = if column % 2 == 1 { " low" } else { "" };
+        labels.push_str(&format!("<span class=\"tick x{side}{line}\" style=\"left: {:.1}%\">{name}</span>", x * 100.0));
         for (y, text) in &axis.ticks {
             let (left, top) = (x * 100.0, 100.0 - y * 100.0);
             labels.push_str(&format!(

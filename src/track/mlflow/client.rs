@@ -78,6 +78,14 @@ impl Client {
         self.text(&answer, "experiments/get-by-name", "/experiment/experiment_id")
     }
 
+    /// When the server's store was made, in milliseconds: the age of the experiment that each store begins with.
+    pub(super) fn store_born(&self) -> Result<i64, MlflowError> {
+        let path = "experiments/get";
+        let answer = self.get(path, &[("experiment_id", "0")])?;
+        let time = answer.pointer("/experiment/creation_time").and_then(whole);
+        time.ok_or_else(|| self.strange(path, "the answer has no `/experiment/creation_time`"))
+    }
+
     /// The oldest run of an experiment that has this tag.
     pub(super) fn find_run(&self, experiment: &str, tag: &str, value: &str) -> Result<Option<String>, MlflowError> {
         let filter = format!("tags.`{tag}` = '{value}'");
@@ -144,13 +152,8 @@ impl Client {
             }
             let answer = self.get(path, &query)?;
             for point in answer.get("metrics").and_then(Value::as_array).into_iter().flatten() {
-                // Whole numbers of 64 bits come as numbers or as texts.
-                let whole = |name: &str| match point.get(name) {
-                    Some(Value::String(text)) => text.parse().ok(),
-                    Some(value) => value.as_i64(),
-                    None => Some(0),
-                };
-                let point = whole("step").zip(whole("timestamp"));
+                let number = |name: &str| point.get(name).map_or(Some(0), whole);
+                let point = number("step").zip(number("timestamp"));
                 let (step, time) = point.ok_or_else(|| self.strange(path, "a point without step and timestamp"))?;
                 known.push((key.to_owned(), step, time));
             }
@@ -254,6 +257,11 @@ fn cause(error: &ureq::Transport) -> String {
     let source = std::error::Error::source(error).map(ToString::to_string);
     let parts: Vec<String> = error.message().map(str::to_owned).into_iter().chain(source).collect();
     if parts.is_empty() { error.kind().to_string() } else { parts.join(": ") }
+}
+
+/// A whole number of 64 bits, which comes as a number or as a text.
+fn whole(value: &Value) -> Option<i64> {
+    value.as_str().map_or_else(|| value.as_i64(), |text| text.parse().ok())
 }
 
 fn pairs(pairs: &[(String, String)]) -> Value {

@@ -39,8 +39,9 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// From the beginning of the journal, or from the lock where the journal does not say it.
-    pub(super) fn of(run: &RunDir, lock: &Lock) -> Result<Self, TrackError> {
+    /// From the beginning of the journal, or from the lock where the journal does not say it. `parent` is the id of the
+    /// MLflow run above it; empty for none.
+    pub(super) fn of(run: &RunDir, lock: &Lock, parent: &str) -> Result<Self, TrackError> {
         let journaled = points::next(&run.journal_file(), 0)?;
         let identity = journaled.tags.iter().find(|(key, _)| key == IDENTITY).map(|(_, value)| value.clone());
         let (identity, mut tags, params) = match identity {
@@ -53,7 +54,7 @@ impl Description {
         };
         let settings = &lock.settings;
         let own = [
-            ("mlflow.parentRunId", &settings.track.parent_run),
+            ("mlflow.parentRunId", parent),
             ("mlflow.source.name", &lock.file),
             ("mlflow.source.git.commit", &lock.code.commit),
             ("mlflow.note.content", &settings.experiment.description),

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::client::Client;
 use super::{MlflowError, Server};
-use crate::track::now;
 
 /// Tag by which the run of a sweep is found again.
 const IDENTITY: &str = "vlp.sweep_id";
@@ -19,12 +20,14 @@ pub struct ParentRun {
 }
 
 impl ParentRun {
-    /// Finds the run whose identity is `identity` in the MLflow experiment `experiment`, or makes it under `name`.
+    /// Finds the run whose identity is `identity` in the MLflow experiment `experiment`, or makes it under `name` as one
+    /// that began at `start`.
     pub fn open(
         server: Server,
         experiment: &str,
         name: &str,
         identity: &str,
+        start: Timestamp,
         tags: &[(String, String)],
     ) -> Result<Self, MlflowError> {
         let client = Client::new(server);
@@ -34,7 +37,7 @@ impl ParentRun {
         all.extend(tags.iter().filter(|(_, value)| !value.is_empty()).cloned());
         let id = match client.find_run(&experiment, IDENTITY, identity)? {
             Some(id) => id,
-            None => client.create_run(&experiment, name, now().as_millisecond(), &all)?,
+            None => client.create_run(&experiment, name, start.as_millisecond(), &all)?,
         };
         Ok(Self { client, id })
     }
@@ -44,11 +47,11 @@ impl ParentRun {
         &self.id
     }
 
-    /// Records how the sweep stands: `tags`, and its state, which is an end when `finished`.
-    pub fn stands(&self, finished: bool, tags: &[(String, String)]) -> Result<(), MlflowError> {
+    /// Records how the sweep stands: `tags`, and its state, which is an end when it `finished` at some time.
+    pub fn stands(&self, finished: Option<Timestamp>, tags: &[(String, String)]) -> Result<(), MlflowError> {
         self.client.set_deadline(Some(Instant::now() + TIME));
         self.client.log_batch(&self.id, &[], &[], tags)?;
-        let (status, end) = if finished { ("FINISHED", Some(now().as_millisecond())) } else { ("RUNNING", None) };
-        self.client.update_run(&self.id, status, end)
+        let status = if finished.is_some() { "FINISHED" } else { "RUNNING" };
+        self.client.update_run(&self.id, status, finished.map(Timestamp::as_millisecond))
     }
 }

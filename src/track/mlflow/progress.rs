@@ -1,7 +1,8 @@
-//! `mlflow.json`: per server, which MLflow run a run folder is, and what of it the server has accepted.
+//! `mlflow.json`: per server, which MLflow run a run folder is, and what of it the server has accepted. For a store on this
+//! machine the same stands beside the store.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,25 +26,36 @@ pub(super) struct Progress {
     pub(super) files: BTreeMap<String, String>,
 }
 
+/// Where it is noted what one server has accepted of one run.
+#[derive(Debug, Clone)]
+pub(super) struct Note {
+    /// The file.
+    pub(super) file: PathBuf,
+    /// What tells the server from others: its address, or what a store is known by.
+    pub(super) server: String,
+}
+
 /// All servers, by address.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct File {
     servers: BTreeMap<String, Progress>,
 }
 
-/// What the server at `address` has accepted; nothing where there is no file, or none that can be read: then the server
-/// is asked what it has.
-pub(super) fn load(path: &Path, address: &str) -> Progress {
-    read(path).servers.remove(address).unwrap_or_default()
-}
+impl Note {
+    /// What the server has accepted; nothing where there is no file, or none that can be read: then the server is asked
+    /// what it has.
+    pub(super) fn load(&self) -> Progress {
+        read(&self.file).servers.remove(&self.server).unwrap_or_default()
+    }
 
-/// Records what the server at `address` has accepted.
-pub(super) fn save(path: &Path, address: &str, progress: &Progress) -> Result<(), TrackError> {
-    let mut file = read(path);
-    file.servers.insert(address.to_owned(), progress.clone());
-    let text = serde_json::to_string_pretty(&file);
-    let text = text.map_err(|e| TrackError::io("write", path)(std::io::Error::other(e)))?;
-    write_atomic(path, format!("{text}\n").as_bytes())
+    /// Records what the server has accepted.
+    pub(super) fn save(&self, progress: &Progress) -> Result<(), TrackError> {
+        let mut file = read(&self.file);
+        file.servers.insert(self.server.clone(), progress.clone());
+        let text = serde_json::to_string_pretty(&file);
+        let text = text.map_err(|e| TrackError::io("write", &self.file)(std::io::Error::other(e)))?;
+        write_atomic(&self.file, format!("{text}\n").as_bytes())
+    }
 }
 
 fn read(path: &Path) -> File {

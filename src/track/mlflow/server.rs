@@ -1,9 +1,14 @@
 //! Where an MLflow server is and how one shows it who is asking; credentials leave this file in a request header only.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::MlflowError;
+
+/// Time for an answer to the question whether anybody is there.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A text that is never shown: neither by `Debug` nor in a message.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,6 +80,12 @@ impl Server {
     /// The address without credentials and without a slash at its end; the name under which progress is kept.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether a server answers there.
+    pub fn answers(&self) -> bool {
+        let agent = ureq::AgentBuilder::new().timeout(ANSWER).build();
+        agent.get(&format!("{}/health", self.address)).call().is_ok()
     }
 
     pub(super) fn authorization(&self) -> Option<&str> {

@@ -1,6 +1,6 @@
 //! One run folder and one server: brings the server up to what the journal holds.
 //!
-//! A point counts as accepted when the server said so; only then `mlflow.json` moves on. When it is left open whether a
+//! A point counts as accepted when the server said so; only then the note (`mlflow.json`) moves on. When it is left open whether a
 //! call arrived (it failed, or another process was cut off within one), the server is asked which of the points it has.
 
 use std::collections::{BTreeMap, HashSet};
@@ -10,8 +10,8 @@ use super::artifacts::Artifact;
 use super::client::{Client, Known};
 use super::describe::{self, Description};
 use super::points::{self, Pair, Piece, Point};
-use super::progress::{self, Progress};
-use super::{MlflowError, Server};
+use super::progress::{Note, Progress};
+use super::{MlflowError, Server, Store};
 use crate::track::run_dir::{Held, RunDir};
 use crate::track::{Lock, State, TrackError};
 
@@ -31,6 +31,9 @@ pub struct Sink {
     client: Client,
     /// Name of the MLflow experiment.
     experiment: String,
+    /// Id of the MLflow run above it; empty for none.
+    parent: String,
+    note: Note,
     progress: Progress,
     /// Points before this byte of the journal may have arrived although nothing says so.
     doubtful_until: u64,
@@ -38,21 +41,45 @@ pub struct Sink {
     known: BTreeMap<String, HashSet<Known>>,
     /// Points sent by this sink.
     points: u64,
-    _held: Held,
+    /// What keeps other sinks away from the run folder; a store has one process that feeds it.
+    _held: Option<Held>,
 }
 
 impl Sink {
     /// For a run folder that no other sink has.
     pub fn open(run: &RunDir, server: Server, experiment: &str) -> Result<Self, TrackError> {
         let held = run.hold_mlflow()?;
+        let note = Note { file: run.mlflow_file(), server: server.address().to_owned() };
         let lock = Lock::load(&run.lock_file())?;
-        let progress = progress::load(&run.mlflow_file(), server.address());
+        let parent = lock.settings.track.parent_run.clone();
+        Self::new(run, lock, server, experiment, parent, note, Some(held))
+    }
+
+    /// For a store on this machine: nothing is written into the run folder. `parent` is the id of the run above it there; the one
+    /// that the settings name is of another server.
+    pub fn into_store(run: &RunDir, store: &Store, experiment: &str, parent: &str) -> Result<Self, TrackError> {
+        let lock = Lock::load(&run.lock_file())?;
+        let note = store.note(run, &lock)?;
+        Self::new(run, lock, store.server().clone(), experiment, parent.to_owned(), note, None)
+    }
+
+    fn new(
+        run: &RunDir,
+        lock: Lock,
+        server: Server,
+        experiment: &str,
+        parent: String,
+        note: Note,
+        held: Option<Held>,
+    ) -> Result<Self, TrackError> {
         let mut sink = Self {
             run: run.clone(),
             lock,
             client: Client::new(server),
             experiment: experiment.to_owned(),
-            progress,
+            parent,
+            progress: note.load(),
+            note,
             doubtful_until: 0,
             known: BTreeMap::new(),
             points: 0,
@@ -129,7 +156,7 @@ impl Sink {
         if self.progress.described {
             return Ok(());
         }
-        let Description { identity, tags, params } = Description::of(&self.run, &self.lock)?;
+        let Description { identity, tags, params } = Description::of(&self.run, &self.lock, &self.parent)?;
         if self.progress.run_id.is_empty() {
             let experiment = self.client.experiment(&self.experiment)?;
             let found = self.client.find_run(&experiment, describe::IDENTITY, &identity)?;
@@ -217,7 +244,7 @@ impl Sink {
     }
 
     fn save(&self) -> Result<(), TrackError> {
-        progress::save(&self.run.mlflow_file(), self.client.server().address(), &self.progress)
+        self.note.save(&self.progress)
     }
 }
 
