@@ -10,7 +10,7 @@ mod propose;
 mod study;
 mod summary;
 
-pub use files::{best_file, trial_file, trial_name};
+pub use files::{Fixed, best_file, trial_file, trial_name};
 pub use judge::{Report, judge, values_of};
 pub use propose::{combinations, proposal};
 pub use study::{Outcome, Study, StudyError, Trial};
