@@ -70,7 +70,7 @@ pub fn script(settings: &Settings, plan: &Plan) -> String {
     lines.push(format!("srun --kill-on-bad-exit=1 bash -c '{place}; exec \"$@\"' worker {}", worker.join(" ")));
     lines.push("code=$?".into());
     if launch.hang_timeout_s > 0 {
-        lines.push("kill %1 2>/dev/null".into());
+        lines.push("kill \"$watcher\"".into());
     }
     if slurm.requeue {
         let stopped = quoted(&plan.run.join(STOPPED).display().to_string());
@@ -100,7 +100,7 @@ fn watch(seconds: u64, run: &Path) -> Vec<String> {
          \x20       since=$SECONDS\n\
          \x20   done\n\
          }}\n\
-         watch &"
+         watch & watcher=$!"
     );
     text.lines().map(str::to_owned).collect()
 }
