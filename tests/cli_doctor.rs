@@ -49,6 +49,7 @@ fn all_that_is_missing_has_its_command() {
             "memory",
             "NVIDIA driver",
             "GPUs",
+            "NVML",
             "disk of `runs`",
             "HDF5 library",
             "Java",

@@ -282,6 +282,125 @@ fn questions_from_training_to_the_submission_and_scores_made_later() {
     assert_eq!(folder.stdout(&["answer", "vqa", "--image", IMAGE, "--question", "What color is the dog?"]), one);
 }
 
+/// The accuracy of an answer by the formula of the official evaluation, over answers that are clean as they stand: of ten people
+/// each is left out in turn, and three of the others who agree are enough.
+fn accuracy(answer: &str, people: &[String]) -> f64 {
+    let agree = people.iter().filter(|other| *other == answer).count();
+    let left_out = people.iter().map(|person| ((agree - usize::from(person == answer)) as f64 / 3.0).min(1.0));
+    left_out.sum::<f64>() / people.len() as f64
+}
+
+#[test]
+fn runs_on_the_same_questions_are_compared_question_by_question() {
+    let folder = Folder::new();
+    questions(&folder);
+    let file = std::fs::read_to_string(folder.path("vqa.toml")).unwrap();
+    let splits = "splits = [\"val2014\", \"test2015\"]";
+    let file = file.replace(splits, "splits = [\"val2014\"]");
+    folder.write("vqa.toml", &file);
+    folder.write("fast.toml", file.replace("name = \"vqa\"", "name = \"fast\"").replace("1e-3", "1e-2"));
+    folder.stdout(&["run", "vqa.toml", "fast.toml"]);
+
+    // Beside the predictions stands the accuracy of each, as the formula has it.
+    let annotations = json(&folder.path("demo/VQA/v2_mscoco_val2014_annotations.json"));
+    let annotation = |id: &Value| {
+        let all = annotations["annotations"].as_array().unwrap();
+        all.iter().find(|annotation| annotation["question_id"] == *id).unwrap()
+    };
+    let mut accuracies: Vec<BTreeMap<String, Vec<f64>>> = Vec::new();
+    for name in ["vqa", "fast"] {
+        let run = folder.run(name);
+        let (names, scores) = (files(&run), json(&run.join("scores.json")));
+        let file = names.iter().find(|name| name.ends_with(".val2014.answers.scores.json")).unwrap();
+        let found = json(&run.join(file));
+        let said = json(&run.join(file.replace(".scores.json", ".json")));
+        assert_eq!((&found["questions"], &found["scores"]), (&json!(120), &scores["best/val2014"]));
+        let mut by_type: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (question, said) in found["per_question"].as_array().unwrap().iter().zip(said.as_array().unwrap()) {
+            assert_eq!(question["question_id"], said["question_id"]);
+            let annotation = annotation(&question["question_id"]);
+            let people = annotation["answers"].as_array().unwrap().iter();
+            let people: Vec<String> = people.map(|a| a["answer"].as_str().unwrap().to_owned()).collect();
+            let expected = accuracy(said["answer"].as_str().unwrap(), &people);
+            let kind = annotation["answer_type"].as_str().unwrap().replace('/', "_");
+            let names: Vec<&String> = question["scores"].as_object().unwrap().keys().collect();
+            let mut own = ["overall", &kind].map(|k| [format!("{k}_legacy"), format!("{k}_official")]).concat();
+            own.sort();
+            assert_eq!(names, own.iter().collect::<Vec<_>>());
+            let official = question["scores"][format!("{kind}_official")].as_f64().unwrap();
+            assert!((official - expected).abs() < 1e-12, "{question}: {expected}");
+            assert_eq!(question["scores"]["overall_official"], official);
+            by_type.entry("overall".into()).or_default().push(official);
+            by_type.entry(kind).or_default().push(official);
+        }
+        accuracies.push(by_type);
+    }
+
+    let found: Value = serde_json::from_str(&folder.stdout(&["compare", "vqa", "fast", "--format", "json"])).unwrap();
+    let tests = found["tests"].as_array().unwrap();
+    let metrics: Vec<&str> = tests.iter().map(|test| test["metric"].as_str().unwrap()).collect();
+    let kinds = ["overall", "yes_no", "number", "other"];
+    let both = kinds.map(|kind| [format!("{kind}_legacy"), format!("{kind}_official")]).concat();
+    assert_eq!(metrics, both);
+    for (test, kind) in tests.iter().filter(|test| test["metric"].as_str().unwrap().ends_with("official")).zip(kinds) {
+        let of = |run: usize| &accuracies[run][kind];
+        assert_eq!((&test["questions"], &test["images"]), (&json!(of(0).len()), &Value::Null));
+        let mean = |values: &Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+        for (name, expected) in [("mean_against", mean(of(0))), ("mean", mean(of(1)))] {
+            assert!((test[name].as_f64().unwrap() - expected).abs() < 1e-12, "{test}: {expected}");
+        }
+        // The mean over the questions is the score of the split.
+        let name = test["run"].as_str().unwrap();
+        let row = found["scores"].as_array().unwrap().iter();
+        let mut row = row.filter(|row| row["metric"] == test["metric"] && row["evaluation"] == "best/val2014");
+        let score = row.next().unwrap()["values"][name].as_f64().unwrap();
+        assert!((score - mean(of(1))).abs() < 1e-12, "{test}: {score}");
+    }
+    assert_eq!(found["bootstrap"]["of"], "mean of the scores of each question");
+    assert_eq!(found["notes"], json!([]));
+
+    let shown = folder.stdout(&["compare", "vqa", "fast"]);
+    let start = "Paired bootstrap over 120 questions, 10,000 draws, seed 0. Tested are the means of the accuracies of each question, ";
+    assert!(shown.contains(start), "{shown}");
+    assert!(shown.contains("| Run | Checkpoint / split | Score | Questions | Mean, first run | Mean |"), "{shown}");
+
+    // Without its file a run is named, and a damaged one is an error.
+    let run = folder.run("fast");
+    let name = files(&run).into_iter().find(|name| name.ends_with(".answers.scores.json")).unwrap();
+    std::fs::write(run.join(&name), "{\"per_image\": []}").unwrap();
+    let said = folder.failure(4, &["compare", "vqa", "fast"]);
+    assert!(said.contains("a file of scores by question"), "{said}");
+    std::fs::remove_file(run.join(&name)).unwrap();
+    let shown = folder.stdout(&["compare", "vqa", "fast"]);
+    let id = run.file_name().unwrap().to_str().unwrap();
+    let note = format!("best/val2014: fast/{id} has no scores of each question\n");
+    assert!(shown.ends_with(&format!("no scores of each question to compare\n\n- {note}")), "{shown}");
+}
+
+#[test]
+fn captions_that_only_spice_could_score_are_no_submission() {
+    let folder = Folder::new();
+    let vlp = |args: &[&str]| {
+        let mut command = folder.command(args);
+        command.env("HOME", "nobody").env("PATH", "nowhere").env_remove("XDG_CACHE_HOME").env_remove("JAVA_HOME");
+        let output = command.output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        (text(&output.stdout), said)
+    };
+    vlp(&["run", "tiny.toml", "--set", "metrics.captions=[\"spice\"]", "--set", "evaluate.checkpoints=[\"best\"]"]);
+    let run = folder.run("tiny");
+    assert_eq!(json(&run.join("scores.json")), json!({ "best/test": {} }));
+    for _ in 0..2 {
+        let (table, said) = vlp(&["eval", "tiny", "--epochs", "all"]);
+        let table = rows(&table);
+        assert_eq!(table.last().unwrap()[1..], ["test", "-", "not available: SPICE"]);
+        let missing = "SPICE is not available; missing:\n  file `nobody/.cache/vlp/spice/spice-1.0.jar`";
+        assert!(said.contains(missing), "{said}");
+        assert!(!said.contains("submission") && !run.join("submissions").exists(), "{said}");
+    }
+}
+
 #[test]
 fn captions_and_self_critical_training_from_them() {
     let folder = Folder::new();

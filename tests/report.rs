@@ -133,7 +133,10 @@ fn a_comparison_by_hand() {
             .replace("< 0", "\\< 0"),
     );
     has(&text, "| best/test | CIDEr | 93.8 | 193.8 | +100.0 |\n");
-    has(&text, "Paired bootstrap over images, 10,000 draws, seed 0. Tested are the means of the scores of each image.");
+    has(
+        &text,
+        "Paired bootstrap over 4 images, 10,000 draws, seed 0. Tested are the means of the scores of each image.",
+    );
     // The other way round the sign changes and nothing else.
     let text = folder.stdout(&["compare", "second", "first"]);
     has(&text, "| 4 | 193.8 | 93.8 | -100.0 | -100.0 … -100.0 | \\< 0.001 |\n");

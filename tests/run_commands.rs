@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use demo_runs::{Folder, TINY, folders};
+use vlp::track::{Lock, sha256_of_file};
 
 fn folder() -> Folder {
     let folder = Folder::new();
@@ -86,6 +87,57 @@ fn a_recorded_run_is_repeated_from_its_lock_unless_something_changed() {
     assert!(refused.contains("`--allow-drift=data`"), "{refused}");
     let both = folder.vlp(&["repro", lock.to_str().unwrap(), "--allow-drift=code", "--allow-drift=data"]);
     assert_eq!(both.status.code(), Some(0), "{}", String::from_utf8_lossy(&both.stderr));
+}
+
+#[test]
+fn other_weights_and_another_device_are_drift() {
+    let folder = folder();
+    let short = ["--set", "train.epochs=1", "--set", "select.split=\"\""];
+    folder.stdout(&[&["run", "tiny.toml"][..], &short].concat());
+    let weights = folder.path("mine.safetensors");
+    std::fs::copy(folder.run("tiny").join("checkpoints/epoch-0001/model.safetensors"), &weights).unwrap();
+    let text = std::fs::read_to_string(folder.path("tiny.toml")).unwrap();
+    let text = text.replace("name = \"tiny\"", "name = \"child\"");
+    folder.write("child.toml", format!("{text}[init]\nfrom = \"mine.safetensors\"\n"));
+    folder.stdout(&[&["run", "child.toml"][..], &short].concat());
+    let run = folder.run("child");
+    let lock = run.join("run.lock.toml");
+    let path = lock.to_str().unwrap();
+
+    // Other initial weights under the same name.
+    let before = sha256_of_file(&weights).unwrap();
+    let recorded = Lock::load(&lock).unwrap().parent.unwrap().checkpoint.display().to_string();
+    std::fs::copy(run.join("checkpoints/epoch-0001/model.safetensors"), &weights).unwrap();
+    let now = sha256_of_file(&weights).unwrap();
+    assert_ne!(before, now);
+    let drift = format!("{recorded} with SHA-256 {now} (the record has {recorded} with SHA-256 {before})");
+    assert_eq!(
+        folder.failure(2, &["repro", path, "--allow-drift=code"]),
+        format!(
+            "error: {path} cannot be repeated as it was:\n    weights: {drift}\n  help: restore the recorded state, or accept the \
+             difference with `--allow-drift=weights`\n"
+        )
+    );
+
+    // And a device that is not the recorded one.
+    let text = std::fs::read_to_string(&lock).unwrap();
+    std::fs::write(&lock, text.replacen("device = \"flex\"", "device = \"tch-cuda\"", 1)).unwrap();
+    assert_eq!(
+        folder.failure(2, &["repro", path, "--allow-drift=code", "--allow-drift=weights"]),
+        format!(
+            "error: {path} cannot be repeated as it was:\n    device: flex (the record has tch-cuda)\n  help: restore the \
+             recorded state, or accept the difference with `--allow-drift=device`\n"
+        )
+    );
+    let both = folder.failure(2, &["repro", path, "--allow-drift=code"]);
+    assert!(both.contains(&format!("\n    device: flex (the record has tch-cuda)\n    weights: {drift}\n")), "{both}");
+
+    let accepted = folder.vlp(&["repro", path, "--allow-drift=code", "--allow-drift=weights", "--allow-drift=device"]);
+    let said = String::from_utf8(accepted.stderr).unwrap();
+    assert_eq!(accepted.status.code(), Some(0), "{said}");
+    assert!(said.contains("note  device differs: flex (the record has tch-cuda)\n"), "{said}");
+    assert!(said.contains(&format!("note  weights differs: {drift}\n")), "{said}");
+    assert_eq!(folders(&folder.path("runs/child")).len(), 2);
 }
 
 #[test]

@@ -221,6 +221,77 @@ fn a_failing_trial_is_recorded_and_the_sweep_goes_on() {
 }
 
 #[test]
+fn a_trial_that_failed_is_tried_again_where_that_is_asked_for() {
+    let folder =
+        folder(&sweep("method = \"grid\"", "\"data.vocabulary\" = { choice = [\"demo/vocab.txt\", \"late.txt\"] }"));
+    let ends = |outcomes: &[&str]| {
+        let found = study(&folder);
+        let found: Vec<&str> =
+            of_kind(&found, "ended").map(|line| line["outcome"].as_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(found, outcomes);
+    };
+    folder.stdout(&["sweep", "run", "s.toml"]);
+    ends(&["complete", "failed"]);
+    std::fs::copy(folder.path("demo/vocab.txt"), folder.path("late.txt")).unwrap();
+    // Not without being asked.
+    folder.stdout(&["sweep", "resume", "s.toml"]);
+    ends(&["complete", "failed"]);
+    let output = folder.vlp(&["sweep", "resume", "s.toml", "--retry-failed", "--set", "launch.hang_timeout_s=77"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.starts_with("retry s-002\nstart s-002  data.vocabulary=\"late.txt\"\n"), "{said}");
+    ends(&["complete", "failed", "complete"]);
+    let lines = study(&folder);
+    assert_eq!(of_kind(&lines, "retry").map(|line| line["trial"].clone()).collect::<Vec<_>>(), [1]);
+    let status = folder.stdout(&["sweep", "status", "s.toml"]);
+    assert_eq!(status.matches("  complete").count(), 2, "{status}");
+    // Its file has the options of the command that tried it again; that of the other is as it was.
+    let file = |name: &str| std::fs::read_to_string(folder.path(&format!("runs/s/trials/{name}.toml"))).unwrap();
+    assert!(file("s-002").contains("hang_timeout_s = 77\n"), "{}", file("s-002"));
+    assert!(!file("s-001").contains("hang_timeout_s"), "{}", file("s-001"));
+
+    let output = folder.vlp(&["sweep", "resume", "s.toml", "--retry-failed"]);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "note  no trial of the sweep s has failed\n");
+    ends(&["complete", "failed", "complete"]);
+}
+
+#[test]
+fn device_launcher_and_profile_reach_the_trials_and_stand_in_their_files() {
+    let folder = folder(&sweep("method = \"grid\"", "\"train.learning_rate\" = { choice = [1e-3] }"));
+    let profile = "[profile.short.train]\nepochs = 1\nlearning_rate = 1e-4\n[profile.quick.train]\nepochs = 1\n";
+    let tiny = demo_runs::TINY.replace("device = \"flex\"\n", "device = \"tch-cuda\"\n");
+    folder.write("tiny.toml", format!("{tiny}{profile}"));
+    let refused = folder.failure(2, &["sweep", "run", "s.toml", "--profile", "short"]);
+    assert_eq!(
+        refused,
+        "error: `--profile short` fixes `train.learning_rate`, an option that `[space]` searches over\n  help: leave one of them out\n"
+    );
+    folder.stdout(&["sweep", "run", "s.toml", "--profile", "quick", "--device", "flex", "--launcher", "local"]);
+    let file = std::fs::read_to_string(folder.path("runs/s/trials/s-001.toml")).unwrap();
+    assert!(
+        file.contains(
+            "# With the options of the profile quick; `--profile quick` applies it to what this starts from too.\n"
+        ),
+        "{file}"
+    );
+    assert!(file.contains("[train]\nlearning_rate = 0.001\nepochs = 1\n"), "{file}");
+    assert!(file.contains("device = \"flex\"\nlauncher = \"local\"\n"), "{file}");
+    let lock = std::fs::read_to_string(folder.run("s-001").join("run.lock.toml")).unwrap();
+    assert!(lock.contains("device = \"flex\"") && lock.contains("epochs = 1\n"), "{lock}");
+    // The file alone says all of it: what it describes is there.
+    folder.stdout(&["run", "runs/s/trials/s-001.toml"]);
+    folder.run("s-001");
+    let best = std::fs::read_to_string(folder.path("runs/s/best.toml")).unwrap();
+    assert!(best.contains("epochs = 1\n") && best.contains("device = \"flex\"\n"), "{best}");
+
+    folder.write("s.toml", sweep("method = \"grid\"", "\"launch.device\" = { choice = [\"flex\"] }"));
+    assert_eq!(
+        folder.failure(2, &["sweep", "plan", "s.toml", "--device", "flex"]),
+        "error: `--device` fixes `launch.device`, an option that `[space]` searches over\n  help: leave one of them out\n"
+    );
+}
+
+#[test]
 fn a_pruned_trial_ends_at_the_boundary_of_an_epoch() {
     // The second learning rate teaches nothing: it is behind from the first epoch on.
     let space = "\"train.learning_rate\" = { choice = [3e-3, 1e-8] }\n\"train.epochs\" = { choice = [6] }";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vlp::config::VqaEvaluator;
 use vlp::data::karpathy::CaptionData;
 use vlp::data::vqa_imdb::{Annotation, Question, VqaData};
-use vlp::evaluate::{AnswerPrediction, score_answers, write_submissions};
+use vlp::evaluate::{AnswerPrediction, save_answer_scores, score_answers, write_submissions};
 use vlp::metrics::vqa::HumanAnswer;
 use vlp::metrics::vqa::soft_targets::AnswerVocabulary;
 
@@ -82,15 +82,71 @@ fn accuracies_by_both_evaluators_and_of_the_commonest_answers() {
         expected.extend(legacy.map(|(name, v)| (format!("{name}_legacy"), v)));
         expected.extend(majority.map(|(name, v)| (format!("majority_{name}"), v)));
         let expected: Vec<(&str, f64)> = expected.iter().map(|(name, v)| (name.as_str(), *v)).collect();
-        assert_scores(&score_answers(&data, &annotations, &predicted, named).unwrap(), &expected);
+        assert_scores(&score_answers(&data, &annotations, &predicted, named).unwrap().scores, &expected);
     }
+}
+
+/// Leaving out each of ten people in turn, min(1, agreeing / 3): with k of ten agreeing, k leave-outs see k − 1 of them and
+/// 10 − k see k. So 0, 1, 2, 3, 4 of ten give 0, 0.3, 0.6, 0.9 and 1.
+#[test]
+fn each_question_by_hand_and_their_file() {
+    let agreeing: Vec<Vec<&str>> = (0..5).map(|k| times(&[(k, "red"), (10 - k, "blue")])).collect();
+    let questions: Vec<(u64, &[&str])> = (40..).zip(&agreeing).map(|(id, a)| (id, a.as_slice())).collect();
+    let kinds = ["other", "number", "yes/no", "other", "nobody knows"];
+    let person = |(i, a): (usize, &&str)| HumanAnswer { answer: (*a).to_owned(), identity: i.to_string() };
+    let annotation = |((id, answers), kind): (&(u64, &[&str]), &str)| {
+        let answers = answers.iter().enumerate().map(person).collect();
+        (*id, Annotation { question_type: "is".into(), answer_type: kind.into(), answers })
+    };
+    let annotations: BTreeMap<u64, Annotation> = questions.iter().zip(kinds).map(annotation).collect();
+    let data = data(&questions);
+    let predicted = predictions(&[(40, "red"), (41, "red"), (42, "red"), (43, "red"), (44, "red")]);
+    let found = score_answers(&data, &annotations, &predicted, VqaEvaluator::Legacy).unwrap();
+
+    let expected = [
+        (40, Some("other"), 0.0),
+        (41, Some("number"), 0.3),
+        (42, Some("yes_no"), 0.6),
+        (43, Some("other"), 0.9),
+        (44, None, 1.0),
+    ];
+    assert_eq!(found.per_question.len(), expected.len());
+    for (question, (id, kind, accuracy)) in found.per_question.iter().zip(expected) {
+        assert_eq!(question.question_id, id);
+        let names = ["overall"].into_iter().chain(kind);
+        let both = names.flat_map(|name| ["official", "legacy"].map(|rule| (format!("{name}_{rule}"), accuracy)));
+        let both: Vec<(String, f64)> = both.collect();
+        let both: Vec<(&str, f64)> = both.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        assert_scores(&question.scores, &both);
+    }
+    // The mean over the questions that have a score is the score of all.
+    for name in ["overall_official", "overall_legacy", "yes_no_official", "number_legacy", "other_official"] {
+        let values: Vec<f64> = found.per_question.iter().filter_map(|q| q.scores.get(name).copied()).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        assert!((mean - found.scores[name]).abs() < 1e-12, "{name}: {mean}");
+    }
+    assert!((found.scores["overall"] - 2.8 / 5.0).abs() < 1e-12);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("epoch-0001.val2014.answers.scores.json");
+    save_answer_scores(&found, &path).unwrap();
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(file["questions"], 5);
+    assert_eq!(file["scores"]["overall"], found.scores["overall"]);
+    assert_eq!(
+        file["per_question"][4],
+        serde_json::json!({ "question_id": 44, "scores": { "overall_official": 1.0, "overall_legacy": 1.0 } })
+    );
+    let names: Vec<&String> = file["per_question"][0]["scores"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["other_legacy", "other_official", "overall_legacy", "overall_official"]);
 }
 
 #[test]
 fn without_types_and_of_equally_common_answers_the_first_in_the_alphabet() {
     let data = data(&[(1, &["cat", "cat"]), (2, &["cat", "dog", "dog", "dog"])]);
     let found = score_answers(&data, &BTreeMap::new(), &predictions(&[(1, "dog"), (2, "dog")]), VqaEvaluator::Official)
-        .unwrap();
+        .unwrap()
+        .scores;
     // `cat`: 1/3 for each of two people; 1/3 for three of four. `dog` would be 0, and (3 · 2/3 + 1) / 4.
     let (cat, dog) = ((1.0 / 3.0 + 1.0 / 4.0) / 2.0, 3.0 / 8.0);
     assert_scores(

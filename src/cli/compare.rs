@@ -8,7 +8,7 @@ use super::logs::find;
 use super::run::{print, track_failure};
 use crate::config::OutputSettings;
 use crate::results::compare::{self, Compared, text};
-use crate::results::per_image::{self, PerImage};
+use crate::results::items::{self, ItemScores};
 use crate::track::RunRecord;
 
 /// Compare runs: settings that differ, scores, significance.
@@ -36,18 +36,18 @@ enum Format {
 /// Runs the command.
 pub fn execute(args: &Args, _context: &Context) -> Result<u8, Failure> {
     let folder = OutputSettings::default().runs;
-    let mut loaded: Vec<(RunRecord, BTreeMap<String, PerImage>)> = Vec::new();
+    let mut loaded: Vec<(RunRecord, BTreeMap<String, ItemScores>)> = Vec::new();
     for named in &args.runs {
         let record = RunRecord::read(&find(named, Path::new(&folder))?).map_err(track_failure)?;
-        let mut per_image = BTreeMap::new();
+        let mut scores = BTreeMap::new();
         for (evaluation, _) in record.scores.iter() {
             let Some((checkpoint, split)) = compare::evaluation_parts(evaluation) else { continue };
-            let found = per_image::load(&record, checkpoint, split).map_err(track_failure)?;
-            per_image.extend(found.map(|found| (evaluation.clone(), found)));
+            let found = items::load(&record, checkpoint, split).map_err(track_failure)?;
+            scores.extend(found.map(|found| (evaluation.clone(), found)));
         }
-        loaded.push((record, per_image));
+        loaded.push((record, scores));
     }
-    let runs: Vec<Compared> = loaded.iter().map(|(record, per_image)| Compared { record, per_image }).collect();
+    let runs: Vec<Compared> = loaded.iter().map(|(record, scores)| Compared { record, items: scores }).collect();
     let comparison = compare::compare(&runs);
     print(&match args.format {
         Format::Md => text::markdown(&comparison),

@@ -54,8 +54,14 @@ struct Line {
 
 impl Line {
     fn new(checkpoint: String, split: &str, found: SplitScores) -> Self {
+        let title = |metric: &&str| paper::score_title(metric, VqaEvaluator::default());
+        let names: Vec<String> = found.not_available.keys().map(title).collect();
         let (scores, missing) = (found.scores, found.not_available.into_values().collect());
-        let note = if scores.is_empty() { "answers are not published".to_owned() } else { String::new() };
+        let note = match (scores.is_empty(), names.is_empty()) {
+            (false, _) => String::new(),
+            (true, true) => "answers are not published".to_owned(),
+            (true, false) => format!("not available: {}", names.join(", ")),
+        };
         Self { checkpoint, split: split.to_owned(), scores, note, missing }
     }
 }
@@ -153,7 +159,10 @@ fn best_on_evaluation_splits(opened: &Opened, run: &RunDir, lines: &mut [Line]) 
     let mut more = Vec::new();
     for split in &opened.settings.evaluate.splits {
         let file = evaluation.predictions_file(run, best, split);
-        let known = scores.get(CheckpointChoice::Best, split).cloned().filter(|_| file.exists());
+        let answers = opened.settings.data.dataset == Dataset::Vqa2;
+        // Captions without a score lacked what scores them: it may be there by now, and why not is to be said again.
+        let known = scores.get(CheckpointChoice::Best, split).cloned();
+        let known = known.filter(|scores| file.exists() && (answers || !scores.is_empty()));
         let found = match known {
             Some(scores) => SplitScores::from(scores),
             None => {
@@ -167,9 +176,9 @@ fn best_on_evaluation_splits(opened: &Opened, run: &RunDir, lines: &mut [Line]) 
             }
         };
         let mut line = Line::new(format!("epoch {best}"), split, found);
-        if line.note.is_empty() && opened.settings.data.dataset != Dataset::Vqa2 {
+        if line.note.is_empty() && !answers {
             line.note = format!("beam {}", opened.settings.evaluate.beam_size);
-        } else if line.scores.is_empty() {
+        } else if line.scores.is_empty() && answers {
             line.note = format!("submission ready: {}", run.submissions().display());
         }
         more.push(line);

@@ -14,7 +14,7 @@ use super::facts::facts;
 use super::report::after_run;
 use super::table;
 use super::tracking::{self, Tracking};
-use crate::config::{self, Experiment, Launcher, Overrides, Problems, Settings};
+use crate::config::{self, Experiment, Launcher, Overrides, Problems, Settings, gpus_of};
 
 use crate::launch::LaunchError;
 use crate::launch::local::{self, Outcome};
@@ -269,7 +269,8 @@ fn run_stage(
         }
         Ok(plan::plan(settings, &candidate.facts, &machine, run.path()).processes)
     };
-    let tracking = Tracking::start(&run, settings, true, context);
+    let gpus = gpus_of(&decided.lock.device, launch.world_size);
+    let tracking = Tracking::start(&run, settings, Some(gpus), context);
     let outcome = supervise::run(&run, launch, &mut processes);
     tracking.finish();
     match outcome.map_err(launch_failure)? {
@@ -307,7 +308,7 @@ fn run_under_slurm(
         eprintln!("note  nobody waits for it; {} goes on with what follows when it is over", same_command(args));
         return Ok(None);
     }
-    let tracking = Tracking::start(run, settings, false, context);
+    let tracking = Tracking::start(run, settings, None, context);
     let waited = loop {
         match slurm::state(&job) {
             Ok(Some(_)) => std::thread::sleep(SLURM_POLL),

@@ -24,11 +24,21 @@ enum Command {
     /// Run the trials of a sweep; the same command again goes on.
     Run(FileArgs),
     /// Go on with a sweep that was started.
-    Resume(FileArgs),
+    Resume(ResumeArgs),
     /// Print the trials of a sweep, the best first, and how much each option mattered.
     Status(FileArgs),
     /// Print what a sweep would try, before anything runs.
     Plan(FileArgs),
+}
+
+/// What `resume` takes.
+#[derive(Debug, clap::Args)]
+struct ResumeArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Run the trials that failed again, each from its newest checkpoint where it has one.
+    #[arg(long)]
+    retry_failed: bool,
 }
 
 /// A sweep file and the layers above its base experiment.
@@ -45,11 +55,22 @@ impl FileArgs {
     fn load(&self, context: &Context) -> Result<Sweep, Failure> {
         let sweep =
             load_sweep(&self.file, &self.layers.overrides()).map_err(|problems| config_failure(&problems, context))?;
+        let layers = &self.layers;
         let key_of = |set: &String| set.split_once('=').map(|(key, _)| key.trim().to_owned());
-        let set: Vec<String> = self.layers.set.iter().filter_map(key_of).collect();
-        if let Some((key, _)) = sweep.space.iter().find(|(key, _)| set.contains(key)) {
+        let set = layers.set.iter().filter_map(key_of).map(|key| (key.clone(), format!("--set {key}=…")));
+        let short =
+            [("launch.device", "--device", &layers.device), ("launch.launcher", "--launcher", &layers.launcher)];
+        let short = short
+            .into_iter()
+            .filter_map(|(key, flag, given)| given.as_ref().map(|_| (key.to_owned(), flag.to_owned())));
+        let profile = format!("--profile {}", layers.profile.as_deref().unwrap_or_default());
+        let of_profile = sweep.base.origins.of_profiles().map(|key| (key.to_owned(), profile.clone()));
+        let given: Vec<(String, String)> = set.chain(short).chain(of_profile).collect();
+        let searched = |key: &String| sweep.space.iter().any(|(of_space, _)| of_space == key);
+        if let Some((key, flag)) = given.iter().find(|(key, _)| searched(key)) {
             let help = "leave one of them out";
-            let report = format!("`--set {key}=…` fixes an option that `[space]` searches over\n  help: {help}");
+            let what = if flag.contains(key.as_str()) { "an option".to_owned() } else { format!("`{key}`, an option") };
+            let report = format!("`{flag}` fixes {what} that `[space]` searches over\n  help: {help}");
             return Err(Failure::new(exit::CONFIG, report));
         }
         let base = &sweep.base.settings;
@@ -65,11 +86,11 @@ impl FileArgs {
 /// Runs the command.
 pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     match &args.command {
-        Command::Run(args) => run::execute(&args.load(context)?, &args.layers, context),
+        Command::Run(args) => run::execute(&args.load(context)?, &args.layers, false, context),
         Command::Resume(args) => {
-            let sweep = args.load(context)?;
+            let sweep = args.file.load(context)?;
             started(&sweep)?;
-            run::execute(&sweep, &args.layers, context)
+            run::execute(&sweep, &args.file.layers, args.retry_failed, context)
         }
         Command::Status(args) => {
             let sweep = args.load(context)?;

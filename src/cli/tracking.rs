@@ -11,7 +11,7 @@ use super::context::Context;
 use super::places::variable;
 use crate::config::{MlflowMode, Settings, TrackSettings};
 use crate::track::mlflow::{Artifact, Background, MlflowError, Secret, Server, Sink};
-use crate::track::{Entry, Journal, RunDir, RunRecord, System, TrackError};
+use crate::track::{Entry, Gpus, Journal, RunDir, RunRecord, System, TrackError};
 
 /// MLflow experiment when nothing else is said; MLflow's own `Default` would mix with the runs of others.
 const EXPERIMENT: &str = "vlp";
@@ -56,10 +56,11 @@ pub struct Tracking {
 }
 
 impl Tracking {
-    /// Starts what the settings ask for. `measure` says whether the run's processes are on this machine.
-    pub fn start(run: &RunDir, settings: &Settings, measure: bool, context: &Context) -> Self {
+    /// Starts what the settings ask for. `gpus` are those that the run's processes on this machine compute on; none at all
+    /// where its processes are elsewhere, and nothing is measured.
+    pub fn start(run: &RunDir, settings: &Settings, gpus: Option<Vec<usize>>, context: &Context) -> Self {
         let every = Duration::from_secs(settings.track.system_interval_s);
-        let sampler = if measure && !every.is_zero() { sampler(run, every) } else { None };
+        let sampler = gpus.filter(|_| !every.is_zero()).and_then(|gpus| sampler(run, every, gpus));
         let mlflow = mlflow(run, settings).unwrap_or_else(|error| {
             tracing::warn!("{error}");
             None
@@ -109,13 +110,16 @@ fn mlflow(run: &RunDir, settings: &Settings) -> Result<Option<Background>, Mlflo
 }
 
 /// Measures the machine at an interval and journals it at the step that the training has reached.
-fn sampler(run: &RunDir, every: Duration) -> Option<(Sender<()>, JoinHandle<()>)> {
+fn sampler(run: &RunDir, every: Duration, gpus: Vec<usize>) -> Option<(Sender<()>, JoinHandle<()>)> {
     let run = run.clone();
     let (stop, stopped) = channel::<()>();
     let work = move || {
         let mut system = System::new();
+        let gpus = open_gpus(&gpus);
         while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-            if let Err(error) = journal(&run, system.measure()) {
+            let machine = system.measure().into_iter().map(|(name, value)| (name.to_owned(), value));
+            let of_gpus = gpus.iter().flat_map(Gpus::measure);
+            if let Err(error) = journal(&run, machine.chain(of_gpus).collect()) {
                 tracing::warn!("{error}");
                 return;
             }
@@ -125,7 +129,17 @@ fn sampler(run: &RunDir, every: Duration) -> Option<(Sender<()>, JoinHandle<()>)
     Some((stop, thread))
 }
 
-fn journal(run: &RunDir, measured: Vec<(&'static str, f64)>) -> Result<(), TrackError> {
+/// The GPUs with these numbers; none where there are none, or nothing that measures them: `vlp doctor` says what is missing.
+fn open_gpus(numbers: &[usize]) -> Option<Gpus> {
+    if numbers.is_empty() {
+        return None;
+    }
+    let visible = variable("CUDA_VISIBLE_DEVICES").map(|text| text.to_string_lossy().into_owned());
+    let opened = Gpus::open(numbers, visible.as_deref());
+    opened.inspect_err(|error| tracing::debug!("GPUs are not measured: {error}")).ok()
+}
+
+fn journal(run: &RunDir, measured: Vec<(String, f64)>) -> Result<(), TrackError> {
     let journal = Journal::open(&run.journal_file())?;
     let (step, epoch) = journal.last_point()?.unwrap_or_default();
     measured.into_iter().try_for_each(|(name, value)| journal.append(&Entry::metric(name, value, step, epoch)))

@@ -26,7 +26,7 @@ pub use options::{
     InitSettings, LaunchSettings, Launcher, MeteorProgram, Metric, MetricsSettings, MlflowMode, ModelSettings,
     ObjectiveKind, ObjectiveSettings, OutputSettings, PaperRow, Precision, RegionFormat, Schedule, ScstMask,
     ScstSettings, SelectSettings, Settings, SlurmSettings, SweepDirection, SweepMethod, SweepPruner, SweepSettings,
-    TrackSettings, TrainSettings, Truncate, VqaEvaluator, device_of_rank,
+    TrackSettings, TrainSettings, Truncate, VqaEvaluator, device_of_rank, gpus_of,
 };
 pub use paper_score::{PaperScore, Setting};
 pub use resolve::{Origin, Origins, flatten};

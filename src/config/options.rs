@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use data::{DataSettings, Dataset, RegionFormat, Truncate};
-pub use launch::{LaunchSettings, Launcher, SlurmSettings, device_of_rank};
+pub use launch::{LaunchSettings, Launcher, SlurmSettings, device_of_rank, gpus_of};
 pub use metrics::{MeteorProgram, Metric, MetricsSettings, VqaEvaluator};
 pub(crate) use sweep::SweepFile;
 pub use sweep::{SweepDirection, SweepMethod, SweepPruner, SweepSettings};

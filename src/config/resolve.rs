@@ -65,6 +65,11 @@ impl Origins {
     pub fn of(&self, key: &str) -> Origin {
         self.0.get(key).cloned().unwrap_or_default()
     }
+
+    /// The keys whose values come from `[profile.NAME]` tables.
+    pub fn of_profiles(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, origin)| matches!(origin, Origin::Profile { .. })).map(|(key, _)| key.as_str())
+    }
 }
 
 /// The layers merged: settings, and for each key that a layer gives, the highest layer that does.

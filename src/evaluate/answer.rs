@@ -91,6 +91,28 @@ pub fn save_answers(predictions: &[AnswerPrediction], path: &Path) -> Result<(),
     Ok(write_atomic(path, &json)?)
 }
 
+/// Scores of answers: of all, and of each question.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct AnswerReport {
+    /// Of all questions, in unit fractions.
+    pub scores: BTreeMap<String, f64>,
+    /// Of each question, in the order in which they are asked.
+    pub per_question: Vec<QuestionScores>,
+}
+
+/// Accuracies of the answer to one question.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QuestionScores {
+    /// The question.
+    pub question_id: u64,
+    /// In unit fractions: `overall_official`, `overall_legacy`, and the same under the type of its answer, so that the mean of
+    /// a score over the questions that have it is the score of all.
+    pub scores: BTreeMap<String, f64>,
+}
+
+/// The answer types of VQA 2.0, and what their scores are called.
+const TYPES: [(&str, &str); 3] = [("yes/no", "yes_no"), ("number", "number"), ("other", "other")];
+
 /// Accuracies in unit fractions: `overall` and, where `annotations` give the types, `yes_no`, `number` and `other` by the
 /// evaluator `named`; the same with `_official` and `_legacy` by both; and with `majority_` before them what the commonest
 /// answer of each type would have scored (by `named`).
@@ -99,7 +121,7 @@ pub fn score_answers(
     annotations: &BTreeMap<u64, Annotation>,
     predictions: &[AnswerPrediction],
     named: VqaEvaluator,
-) -> Result<BTreeMap<String, f64>, EvaluateError> {
+) -> Result<AnswerReport, EvaluateError> {
     let answers: HashMap<u64, &str> = predictions.iter().map(|p| (p.question_id, p.answer.as_str())).collect();
     let mut entries = data.entries(annotations);
     for entry in &mut entries {
@@ -111,36 +133,44 @@ pub fn score_answers(
         score_vqa(entries, evaluator).map_err(|e| EvaluateError::Metrics(e.to_string()))
     };
     let mut out = BTreeMap::new();
+    let question = |entry: &VqaEntry| QuestionScores { question_id: entry.question_id, scores: BTreeMap::new() };
+    let mut per_question: Vec<QuestionScores> = entries.iter().map(question).collect();
+    let chosen = Evaluator::from(named);
     for (evaluator, suffix) in [(Evaluator::Official, "official"), (Evaluator::Legacy, "legacy")] {
         let scores = score(&entries, evaluator)?;
-        let chosen = Evaluator::from(named);
         for (name, value) in accuracies(&scores) {
             out.insert(format!("{name}_{suffix}"), value);
             if chosen == evaluator {
                 out.insert(name.to_owned(), value);
             }
         }
-        if chosen == evaluator {
-            let guesses = majority(&entries);
-            for entry in &mut entries {
-                entry.prediction = guesses.get(entry.answer_type.as_str()).cloned().unwrap_or_default();
-            }
-            for (name, value) in accuracies(&score(&entries, evaluator)?) {
-                out.insert(format!("majority_{name}"), value);
-            }
-            for entry in &mut entries {
-                entry.prediction = answers.get(&entry.question_id).map(|a| (*a).to_owned()).unwrap_or_default();
+        for ((question, entry), percent) in per_question.iter_mut().zip(&entries).zip(&scores.per_question) {
+            let of_type = TYPES.iter().find(|(kind, _)| *kind == entry.answer_type).map(|(_, name)| *name);
+            for name in ["overall"].into_iter().chain(of_type) {
+                question.scores.insert(format!("{name}_{suffix}"), percent / 100.0);
             }
         }
     }
-    Ok(out)
+    let guesses = majority(&entries);
+    for entry in &mut entries {
+        entry.prediction = guesses.get(entry.answer_type.as_str()).cloned().unwrap_or_default();
+    }
+    for (name, value) in accuracies(&score(&entries, chosen)?) {
+        out.insert(format!("majority_{name}"), value);
+    }
+    Ok(AnswerReport { scores: out, per_question })
+}
+
+/// Writes the scores of answers, one question after the other.
+pub fn save_answer_scores(report: &AnswerReport, path: &Path) -> Result<(), EvaluateError> {
+    let json = serde_json::json!({ "questions": report.per_question.len(), "scores": report.scores, "per_question": report.per_question });
+    Ok(write_atomic(path, format!("{json}\n").as_bytes())?)
 }
 
 /// Overall accuracy and that of each known answer type, 0 to 1.
 fn accuracies(scores: &VqaScores) -> Vec<(&'static str, f64)> {
-    let types = [("yes/no", "yes_no"), ("number", "number"), ("other", "other")];
     let typed =
-        types.iter().filter_map(|(key, name)| Some((*name, scores.per_answer_type.get(*key)?.accuracy / 100.0)));
+        TYPES.iter().filter_map(|(key, name)| Some((*name, scores.per_answer_type.get(*key)?.accuracy / 100.0)));
     std::iter::once(("overall", scores.overall / 100.0)).chain(typed).collect()
 }
 

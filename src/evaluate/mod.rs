@@ -11,7 +11,10 @@ mod answer;
 
 mod split;
 
-pub use answer::{AnswerPrediction, AnswerTask, save_answers, score_answers, write_submissions};
+pub use answer::{
+    AnswerPrediction, AnswerReport, AnswerTask, QuestionScores, save_answer_scores, save_answers, score_answers,
+    write_submissions,
+};
 pub use caption::{CaptionTask, Prediction, save_predictions, save_scores, score_predictions};
 pub use scorers::{CaptionReport, Column, Places, Scorers};
 pub use split::{Evaluation, SplitData, SplitScores};

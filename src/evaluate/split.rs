@@ -8,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::EvaluateError;
-use super::answer::{AnswerTask, save_answers, score_answers, write_submissions};
+use super::answer::{AnswerReport, AnswerTask, save_answer_scores, save_answers, score_answers, write_submissions};
 use super::caption::{CaptionTask, Prediction, save_predictions, save_scores, score_predictions};
 use super::scorers::{CaptionReport, Scorers};
 use crate::config::{Dataset, Metric, Settings};
@@ -62,11 +62,21 @@ pub struct SplitScores {
     pub scores: BTreeMap<String, f64>,
     /// Why a score is not available.
     pub not_available: BTreeMap<&'static str, String>,
-    captions: Option<(CaptionReport, Vec<Prediction>)>,
+    items: Items,
+}
+
+/// Scores of each image, or of each question.
+#[derive(Debug, Clone, Default)]
+enum Items {
+    /// Not at hand.
+    #[default]
+    None,
+    Images(CaptionReport, Vec<Prediction>),
+    Questions(AnswerReport),
 }
 
 impl From<BTreeMap<String, f64>> for SplitScores {
-    /// Scores that were saved before, without those of each image.
+    /// Scores that were saved before, without those of each image or question.
     fn from(scores: BTreeMap<String, f64>) -> Self {
         Self { scores, ..Self::default() }
     }
@@ -84,11 +94,13 @@ impl SplitScores {
         }
     }
 
-    /// Writes the scores of each image beside its `predictions`, as `….scores.json`.
-    pub fn save_per_image(&self, predictions: &Path) -> Result<(), EvaluateError> {
-        match &self.captions {
-            Some((report, captions)) => save_scores(report, captions, &predictions.with_extension("scores.json")),
-            None => Ok(()),
+    /// Writes the scores of each image, or of each question, beside its `predictions`, as `….scores.json`.
+    pub fn save_per_item(&self, predictions: &Path) -> Result<(), EvaluateError> {
+        let file = predictions.with_extension("scores.json");
+        match &self.items {
+            Items::Images(report, captions) => save_scores(report, captions, &file),
+            Items::Questions(report) => save_answer_scores(report, &file),
+            Items::None => Ok(()),
         }
     }
 }
@@ -139,17 +151,21 @@ impl Evaluation<'_> {
                 let count = captions.len();
                 let report = score_predictions(data, &captions, &self.scorers, metrics)?;
                 let (scores, not_available) = (report.corpus(), report.not_available.clone());
-                (SplitScores { scores, not_available, captions: Some((report, captions)) }, count)
+                (SplitScores { scores, not_available, items: Items::Images(report, captions) }, count)
             }
             SplitData::Questions(data, annotations) => {
                 let answers = self.answers(model, data)?;
                 save_answers(&answers, predictions)?;
                 let named = self.settings.metrics.vqa;
                 let scores = match published {
-                    true => score_answers(data, annotations, &answers, named)?,
-                    false => BTreeMap::new(),
+                    true => {
+                        let report = score_answers(data, annotations, &answers, named)?;
+                        let (scores, items) = (report.scores.clone(), Items::Questions(report));
+                        SplitScores { scores, items, ..SplitScores::default() }
+                    }
+                    false => SplitScores::default(),
                 };
-                (SplitScores::from(scores), answers.len())
+                (scores, answers.len())
             }
         };
         let seconds = started.elapsed().as_secs_f64();
@@ -166,7 +182,7 @@ impl Evaluation<'_> {
     }
 
     /// Scores the checkpoint of `epoch` on an evaluation split, and leaves in `run` what belongs to it: the predictions, the scores
-    /// of each image, and, where answers are not published, the submissions.
+    /// of each image or question, and, where answers are not published, the submissions.
     pub fn score_checkpoint(
         &self,
         model: &Vlp,
@@ -178,7 +194,7 @@ impl Evaluation<'_> {
         let predictions = self.predictions_file(run, epoch, split);
         let (beams, metrics) = (self.settings.evaluate.beam_size, &self.settings.metrics.captions);
         let found = self.score(model, data, beams, &predictions, metrics)?;
-        found.save_per_image(&predictions)?;
+        found.save_per_item(&predictions)?;
         if let (false, SplitData::Questions(data, _)) = (data.is_published(), data) {
             self.submit(split, data, &predictions, &run.submissions())?;
         }

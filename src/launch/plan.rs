@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Launcher, Settings, device_of_rank};
+use crate::config::{Dataset, Launcher, Settings, device_of_rank};
 use crate::track::grouped;
 
 /// Numbers that only the data and the model know.
@@ -15,7 +15,7 @@ use crate::track::grouped;
 pub struct Facts {
     /// Images of the training splits.
     pub train_images: usize,
-    /// Captions of the training splits.
+    /// Captions, or questions, of the training splits.
     pub train_samples: usize,
     /// Images by split, for every split in use.
     pub split_images: BTreeMap<String, usize>,
@@ -62,6 +62,8 @@ pub struct Plan {
     pub run: PathBuf,
     /// Numbers that only the data and the model know.
     pub facts: Facts,
+    /// What a sample is made of, in the plural: see [`texts`].
+    pub texts: &'static str,
     /// Batches per epoch and process.
     pub batches_per_epoch: usize,
     /// Steps of the optimiser in the whole training.
@@ -109,6 +111,7 @@ pub fn plan(settings: &Settings, facts: &Facts, machine: &Machine, run: &Path) -
     Plan {
         run: run.to_path_buf(),
         facts: facts.clone(),
+        texts: texts(settings),
         batches_per_epoch,
         total_steps,
         epochs: train.epochs,
@@ -187,12 +190,21 @@ fn process(settings: &Settings, machine: &Machine, run: &Path, rank: usize) -> P
     }
 }
 
+/// What is said about the images: `captions` or `questions`.
+pub fn texts(settings: &Settings) -> &'static str {
+    match settings.data.dataset {
+        Dataset::Vqa2 => "questions",
+        _ => "captions",
+    }
+}
+
 /// The needs of a stage in one line.
 pub fn needs(settings: &Settings, facts: &Facts) -> String {
     let (batches, total_steps) = steps(settings, facts);
     format!(
-        "{} captions, {} epochs of {} batches, {} steps, {} parameters, about {} memory per process",
+        "{} {}, {} epochs of {} batches, {} steps, {} parameters, about {} memory per process",
         grouped(facts.train_samples),
+        texts(settings),
         settings.train.epochs,
         grouped(batches),
         grouped(total_steps),
@@ -219,7 +231,12 @@ impl fmt::Display for Plan {
         line("images", splits.join(", "))?;
         line(
             "samples",
-            format!("{} captions of {} training images", grouped(facts.train_samples), grouped(facts.train_images)),
+            format!(
+                "{} {} of {} training images",
+                grouped(facts.train_samples),
+                self.texts,
+                grouped(facts.train_images)
+            ),
         )?;
         line(
             "batch",
@@ -303,6 +320,20 @@ mod tests {
         assert_eq!(largest_batch(&settings, &facts, half / 9 * 10 + 100), Some(32));
         assert_eq!(largest_batch(&settings, &facts, all.total_bytes() * 2), Some(64));
         assert_eq!(largest_batch(&settings, &facts, all.state_bytes), None);
+    }
+
+    #[test]
+    fn a_sample_of_vqa_is_a_question() {
+        let facts = Facts { train_samples: 1200, train_images: 100, parameters: 1, ..Facts::default() };
+        let mut settings = Settings::default();
+        settings.data.dataset = Dataset::Vqa2;
+        let start = "1,200 questions, 30 epochs of 19 batches, 570 steps, 1 parameters, about ";
+        assert!(needs(&settings, &facts).starts_with(start), "{}", needs(&settings, &facts));
+        let machine = Machine { program: "vlp".into(), extra_args: Vec::new(), processors: 1, master_port: None };
+        let shown = plan(&settings, &facts, &machine, Path::new("runs/a")).to_string();
+        assert!(shown.contains("samples     1,200 questions of 100 training images\n"), "{shown}");
+        settings.data.dataset = Dataset::Coco;
+        assert!(needs(&settings, &facts).starts_with("1,200 captions, "));
     }
 
     #[test]

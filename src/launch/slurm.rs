@@ -15,6 +15,9 @@ use crate::track::{RunDir, TrackError, write_atomic};
 /// Written by `vlp stop`: the script does not put the job back into the queue.
 const STOPPED: &str = ".stopped";
 
+/// Most seconds between two looks at the marks of the ranks.
+const LOOK_S: u64 = 10;
+
 /// A submitted job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
@@ -60,9 +63,15 @@ pub fn script(settings: &Settings, plan: &Plan) -> String {
         std::iter::once(process.program.display().to_string()).chain(process.args.iter().cloned()).collect()
     });
     let worker: Vec<String> = worker.iter().map(|word| quoted(word)).collect();
+    if launch.hang_timeout_s > 0 {
+        lines.extend(watch(launch.hang_timeout_s, &plan.run));
+    }
     let place = "export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS";
     lines.push(format!("srun --kill-on-bad-exit=1 bash -c '{place}; exec \"$@\"' worker {}", worker.join(" ")));
     lines.push("code=$?".into());
+    if launch.hang_timeout_s > 0 {
+        lines.push("kill \"$watcher\"".into());
+    }
     if slurm.requeue {
         let stopped = quoted(&plan.run.join(STOPPED).display().to_string());
         lines.push("# 75: saved before its end; on with it when there is room again.".into());
@@ -70,6 +79,30 @@ pub fn script(settings: &Settings, plan: &Plan) -> String {
     }
     lines.push("exit \"$code\"".into());
     lines.join("\n") + "\n"
+}
+
+/// Lines that end the processes with the job's step when none of them makes progress for `seconds`. As on one machine, progress
+/// is a change of a rank's log or mark; its time is that of this node's clock, whatever the times of the files are.
+fn watch(seconds: u64, run: &Path) -> Vec<String> {
+    let ranks = quoted(&run.join("ranks").display().to_string());
+    let pause = seconds.clamp(1, LOOK_S);
+    let text = format!(
+        "watch() {{\n\
+         \x20   local now seen= since=$SECONDS step\n\
+         \x20   while sleep {pause}; do\n\
+         \x20       now=$(stat -c '%n %y %s' {ranks}/.*.alive {ranks}/*.log 2>/dev/null)\n\
+         \x20       if [ \"$now\" != \"$seen\" ]; then seen=$now since=$SECONDS; continue; fi\n\
+         \x20       [ $((SECONDS - since)) -ge {seconds} ] || continue\n\
+         \x20       echo \"hung: no process made progress for {seconds} s (launch.hang_timeout_s); they are killed\" >&2\n\
+         \x20       for step in $(squeue --steps --noheader --format=%i --jobs=\"$SLURM_JOB_ID\"); do\n\
+         \x20           case $step in *.[0-9]*) scancel --signal=KILL \"$step\" ;; esac\n\
+         \x20       done\n\
+         \x20       since=$SECONDS\n\
+         \x20   done\n\
+         }}\n\
+         watch & watcher=$!"
+    );
+    text.lines().map(str::to_owned).collect()
 }
 
 /// A word of a shell command.

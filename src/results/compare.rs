@@ -1,6 +1,6 @@
 //! Runs side by side: the settings in which they differ, their scores, and whether differences are more than chance.
 //!
-//! A pure function of run records and the scores of their images, which the caller reads; rendering is in [`text`].
+//! A pure function of run records and the scores of their images or questions, which the caller reads; rendering is in [`text`].
 
 pub mod bootstrap;
 pub mod text;
@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 use serde_json::Value;
 
+use super::items::{Item, ItemScores};
 use super::paper;
-use super::per_image::PerImage;
 use crate::config::{self, CheckpointChoice};
 use crate::track::{Lock, RunRecord, selection_metric};
 
@@ -25,8 +25,8 @@ const LEFT_OUT: [&str; 5] = ["experiment.name", "experiment.description", "outpu
 pub struct Compared<'a> {
     /// The run.
     pub record: &'a RunRecord,
-    /// Scores of the images by evaluation, `<checkpoint>/<split>`.
-    pub per_image: &'a BTreeMap<String, PerImage>,
+    /// Scores of the images or questions by evaluation, `<checkpoint>/<split>`.
+    pub items: &'a BTreeMap<String, ItemScores>,
 }
 
 /// Runs side by side; the first is what the others are compared with.
@@ -38,6 +38,8 @@ pub struct Comparison {
     pub settings: Vec<Difference>,
     /// Their scores.
     pub scores: Vec<ScoreRow>,
+    /// What the first run was scored on one by one: what a draw of the tests is made of.
+    pub item: Item,
     /// Tests of each run against the first.
     pub tests: Vec<Test>,
     /// Evaluations that could not be tested, and why.
@@ -66,7 +68,7 @@ pub struct ScoreRow {
     pub values: Vec<Option<f64>>,
 }
 
-/// One score of two runs, image by image.
+/// One score of two runs, item by item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Test {
     /// `<checkpoint>/<split>`.
@@ -77,9 +79,9 @@ pub struct Test {
     pub title: String,
     /// Index of the run that is held against the first.
     pub run: usize,
-    /// Images that both have a score for.
-    pub images: usize,
-    /// Mean over those images, of the first run and of this one, in unit fractions.
+    /// Images or questions that both have a score for.
+    pub items: usize,
+    /// Mean over those items, of the first run and of this one, in unit fractions.
     pub means: [f64; 2],
     /// The difference of the means (this run minus the first), in unit fractions.
     pub result: Bootstrap,
@@ -99,9 +101,14 @@ pub fn compare(runs: &[Compared]) -> Comparison {
         runs: records.iter().map(|record| run_name(record)).collect(),
         settings: differences(&locks),
         scores: score_rows(&records),
+        item: records.first().map_or(Item::Image, |record| item(record)),
         tests,
         notes,
     }
+}
+
+fn item(record: &RunRecord) -> Item {
+    Item::of(record.lock.settings.data.dataset)
 }
 
 /// The settings and facts in which runs differ, sorted by key; facts after settings.
@@ -200,20 +207,22 @@ fn tests(runs: &[Compared]) -> (Vec<Test>, Vec<String>) {
     for (index, other) in others.iter().enumerate().map(|(i, other)| (i + 1, other)) {
         let evaluations = first.record.scores.iter().map(|(key, _)| key);
         for evaluation in evaluations.filter(|key| other.record.scores.iter().any(|(other, _)| other == *key)) {
-            let of = |run: &Compared<'_>| {
-                let missing = format!("{evaluation}: {} has no scores of each image", run_name(run.record));
-                run.per_image.contains_key(evaluation).then_some(()).ok_or(missing)
+            let missing = |run: &&Compared<'_>| !run.items.contains_key(evaluation);
+            let note = |run: &Compared<'_>| {
+                let name = item(run.record).name();
+                format!("{evaluation}: {} has no scores of each {name}", run_name(run.record))
             };
-            let missing: Vec<String> = [of(first), of(other)].into_iter().filter_map(Result::err).collect();
-            let (Some(a), Some(b)) = (first.per_image.get(evaluation), other.per_image.get(evaluation)) else {
+            let (Some(a), Some(b)) = (first.items.get(evaluation), other.items.get(evaluation)) else {
+                let missing: Vec<String> = [first, other].into_iter().filter(missing).map(note).collect();
                 notes.extend(missing.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
                 continue;
             };
             let only = a.len() + b.len() - 2 * a.keys().filter(|id| b.contains_key(*id)).count();
             if only > 0 {
-                let name = run_name(other.record);
-                notes
-                    .push(format!("{evaluation}: {only} images are only in one of the first run and {name}; left out"));
+                let (name, items) = (run_name(other.record), item(first.record).plural());
+                notes.push(format!(
+                    "{evaluation}: {only} {items} are only in one of the first run and {name}; left out"
+                ));
             }
             let metrics: BTreeSet<&String> = a.values().flat_map(BTreeMap::keys).collect();
             let mut metrics: Vec<&String> = metrics.into_iter().collect();
@@ -221,7 +230,7 @@ fn tests(runs: &[Compared]) -> (Vec<Test>, Vec<String>) {
             jobs.extend(metrics.into_iter().map(|metric| (index, evaluation, metric, a, b)));
         }
     }
-    let one = |(run, evaluation, metric, a, b): (usize, &String, &String, &PerImage, &PerImage)| {
+    let one = |(run, evaluation, metric, a, b): (usize, &String, &String, &ItemScores, &ItemScores)| {
         let pairs: Vec<(f64, f64)> =
             a.iter().filter_map(|(id, scores)| Some((*scores.get(metric)?, *b.get(id)?.get(metric)?))).collect();
         let differences: Vec<f64> = pairs.iter().map(|(a, b)| b - a).collect();
@@ -232,7 +241,7 @@ fn tests(runs: &[Compared]) -> (Vec<Test>, Vec<String>) {
             metric: metric.clone(),
             title: title(metric, &records),
             run,
-            images: pairs.len(),
+            items: pairs.len(),
             means: [mean(|pair| pair.0), mean(|pair| pair.1)],
             result,
         })

@@ -3,8 +3,8 @@
 //! Nothing is measured or trained here, and no number is rounded before it is rendered.
 
 pub mod compare;
+pub mod items;
 pub mod paper;
-pub mod per_image;
 pub mod render;
 pub mod report;
 pub mod table;

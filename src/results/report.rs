@@ -15,7 +15,7 @@ mod sweep;
 use std::path::Path;
 
 use super::compare::{differences, run_name, score_rows};
-use super::per_image;
+use super::items::{self, Item};
 use super::table::{self, Cell};
 use crate::config;
 use crate::track::{Entry, LOSS, Lock, RunDir, RunRecord, TrackError, What, read, selection_metric};
@@ -181,14 +181,16 @@ fn samples(runs: &[Reported], references: &[References], names: &[String]) -> Re
     for (run, ((one, references), name)) in runs.iter().zip(references).zip(names).enumerate() {
         let Some(source) = source(&one.record) else { continue };
         let settings = &one.record.lock.settings;
-        let mut per_image = Default::default();
-        for checkpoint in &settings.evaluate.checkpoints {
-            if per_image::predictions_file(&one.record, *checkpoint, &source.split).as_ref() == Some(&source.file) {
-                per_image = per_image::load(&one.record, *checkpoint, &source.split)?.unwrap_or_default();
+        let mut scores = items::ItemScores::default();
+        // Of answers, how many people gave them says the same.
+        let shown = Item::of(settings.data.dataset) == Item::Image;
+        for checkpoint in settings.evaluate.checkpoints.iter().filter(|_| shown) {
+            if items::predictions_file(&one.record, *checkpoint, &source.split).as_ref() == Some(&source.file) {
+                scores = items::load(&one.record, *checkpoint, &source.split)?.unwrap_or_default();
             }
         }
         let predictions = samples::predictions(&source.file)?;
-        said.push(Said { run, name, source, dataset: settings.data.dataset, predictions, per_image, references });
+        said.push(Said { run, name, source, dataset: settings.data.dataset, predictions, scores, references });
     }
     let shown = samples::html(&said);
     Ok(if runs.len() > 1 && !shown.is_empty() { samples::key(names) + &shown } else { shown })

@@ -19,18 +19,39 @@ pub(super) fn name_of_trial(sweep: &str, number: usize) -> String {
     format!("{sweep}-{:03}", number + 1)
 }
 
-/// The experiment file of a trial, for the folder `folder`; `fixed` are options that all trials get. `threads` per process, where the base leaves them open;
+/// What all trials of a sweep get, besides the options that are searched over.
+#[derive(Debug, Clone, Default)]
+pub struct Fixed {
+    /// Options and their values.
+    pub options: Vec<(String, Value)>,
+    /// The profile that they were resolved under.
+    pub profile: Option<String>,
+}
+
+impl Fixed {
+    /// A comment for the head of a file: the options of the profile are in it, but not what it says about other experiments.
+    fn remark(&self) -> String {
+        let said = |name: &String| {
+            format!(
+                "# With the options of the profile {name}; `--profile {name}` applies it to what this starts from too.\n"
+            )
+        };
+        self.profile.as_ref().map(said).unwrap_or_default()
+    }
+}
+
+/// The experiment file of a trial, for the folder `folder`; `fixed` is what all trials get. `threads` per process, where the base leaves them open;
 /// `parent` is the MLflow run of the sweep, if there is one. Its tables go to `results`.
 pub fn trial_file(
     sweep: &Sweep,
     trial: &Trial,
-    fixed: &[(String, Value)],
+    fixed: &Fixed,
     folder: &Path,
     threads: Option<usize>,
     parent: Option<&str>,
     results: &Path,
 ) -> String {
-    let mut more = fixed.to_vec();
+    let mut more = fixed.options.clone();
     more.extend([
         ("output.runs".to_owned(), Value::from(sweep.base.settings.output.runs.as_str())),
         ("output.results".to_owned(), results.display().to_string().into()),
@@ -40,19 +61,24 @@ pub fn trial_file(
     let title = format!("# Trial {} of the sweep {}, written by `vlp sweep`.", trial.number + 1, sweep.settings.name);
     let description = format!("Trial {} of the sweep {}", trial.number + 1, sweep.settings.name);
     // Rows of tables are those of the base, not of trials.
-    let head = format!("{title}\nextends = [{}]\npaper = []\n", base(sweep, folder));
+    let head = format!("{title}\n{}extends = [{}]\npaper = []\n", fixed.remark(), base(sweep, folder));
     head + &tables(&trial_name(sweep, trial.number), &description, trial, more)
 }
 
 /// The experiment file with the settings of the best trial.
-pub fn best_file(sweep: &Sweep, trial: &Trial, value: f64, fixed: &[(String, Value)], folder: &Path) -> String {
+pub fn best_file(sweep: &Sweep, trial: &Trial, value: f64, fixed: &Fixed, folder: &Path) -> String {
     let (name, metric) = (&sweep.settings.name, &sweep.settings.metric);
     let title = format!(
         "# The best settings of the sweep {name}: trial {} with {metric} {value}, written by `vlp sweep`.",
         trial.number + 1
     );
-    let head = format!("{title}\nextends = [{}]\npaper = []\n", base(sweep, folder));
-    head + &tables(&format!("{name}-best"), &format!("The best settings of the sweep {name}"), trial, fixed.to_vec())
+    let head = format!("{title}\n{}extends = [{}]\npaper = []\n", fixed.remark(), base(sweep, folder));
+    head + &tables(
+        &format!("{name}-best"),
+        &format!("The best settings of the sweep {name}"),
+        trial,
+        fixed.options.clone(),
+    )
 }
 
 /// The base experiment as a TOML string, relative to `folder` where that can be said.

@@ -11,7 +11,7 @@ mod propose;
 mod study;
 mod summary;
 
-pub use files::{best_file, trial_file, trial_name};
+pub use files::{Fixed, best_file, trial_file, trial_name};
 pub use judge::{Report, judge, values_of};
 pub use overview::{Overview, best_tags};
 pub use propose::{combinations, proposal};

@@ -42,6 +42,8 @@ pub(super) enum Line {
     Asked { trial: usize, options: serde_json::Map<String, Value> },
     /// A trial is to go no further than this epoch.
     Prune { trial: usize, epoch: u64 },
+    /// A trial that failed is to run again.
+    Retry { trial: usize },
     /// A trial ended.
     Ended { trial: usize, outcome: Outcome, run: PathBuf, values: Vec<(u64, f64)>, detail: String },
 }
@@ -66,6 +68,13 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// As if it had not ended; a decision to stop it stays.
+    fn begin_again(&mut self) {
+        (self.outcome, self.run) = (None, PathBuf::new());
+        self.values.clear();
+        self.detail.clear();
+    }
+
     /// The best value of all epochs.
     pub fn best(&self, direction: SweepDirection) -> Option<f64> {
         let values = self.values.iter().map(|(_, value)| *value);
@@ -196,6 +205,17 @@ impl Study {
         Ok(())
     }
 
+    /// Every trial that failed is to run again; their numbers.
+    pub fn retry_failed(&mut self) -> Result<Vec<usize>, StudyError> {
+        let failed = self.trials.iter().filter(|trial| trial.outcome == Some(Outcome::Failed));
+        let failed: Vec<usize> = failed.map(|trial| trial.number).collect();
+        for number in &failed {
+            self.append(&Line::Retry { trial: *number })?;
+            self.trials[*number].begin_again();
+        }
+        Ok(failed)
+    }
+
     /// A trial ended.
     pub fn ended(
         &mut self,
@@ -264,6 +284,11 @@ fn replay(lines: &[Line], sweep: &Sweep) -> Vec<Trial> {
             Line::Prune { trial, epoch } => {
                 if let Some(trial) = trials.get_mut(*trial) {
                     trial.pruned_after = Some(*epoch);
+                }
+            }
+            Line::Retry { trial } => {
+                if let Some(trial) = trials.get_mut(*trial) {
+                    trial.begin_again();
                 }
             }
             Line::Ended { trial, outcome, run, values, detail } => {

@@ -5,6 +5,7 @@
 //! module starts no process, trains nothing and compares nothing with the paper.
 
 mod describe;
+mod gpus;
 mod journal;
 mod lock;
 pub mod mlflow;
@@ -18,6 +19,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use gpus::{Gpus, NVML};
 pub use journal::{Entry, Journal, State, What, complete_lines, read};
 pub use lock::{Code, Difference, Lock, Parent, influencing, sha256_of_file};
 pub use progress::{Progress, ProgressPoint, duration_text, grouped, line_text};

@@ -1,4 +1,6 @@
-//! How busy the machine is: share of processor time and of memory in use, from `/proc`. GPUs are not measured.
+//! How busy the machine is: share of processor time and of memory in use, from `/proc`.
+//!
+//! GPUs are measured in `gpus`.
 
 /// Journal name of the share of processor time in use on the machine, in percent.
 pub const PROCESSOR: &str = "system/processor_percent";

@@ -8,11 +8,12 @@ use burn::tensor::Tensor;
 
 use super::Finding;
 use crate::model::{device, host_values};
+use crate::track::{Gpus, NVML};
 
 /// What of this machine matters to a run in the folder `runs`.
 pub fn findings(runs: &str) -> Vec<Finding> {
     let mut findings: Vec<Finding> = device::ALL.into_iter().rev().map(device_of).collect();
-    findings.extend([threads(), memory(), driver(), gpus(), disk(Path::new(runs)), hdf5()]);
+    findings.extend([threads(), memory(), driver(), gpus(), nvml(), disk(Path::new(runs)), hdf5()]);
     findings
 }
 
@@ -107,6 +108,25 @@ fn gpus() -> Finding {
 fn gpu(line: &str) -> Option<String> {
     let [index, name, total, free] = <[&str; 4]>::try_from(line.split(", ").collect::<Vec<_>>()).ok()?;
     Some(format!("{index}: {name}, {total}, {free} free"))
+}
+
+/// What measures the GPUs while a run goes on.
+fn nvml() -> Finding {
+    match Gpus::open(&[], None).and_then(|gpus| gpus.describe()) {
+        Ok((driver, names)) => {
+            let names: Vec<String> = names.iter().enumerate().map(|(i, name)| format!("{i}: {name}")).collect();
+            let names = if names.is_empty() { "no GPU".to_owned() } else { names.join("; ") };
+            Finding::ok("NVML", format!("driver {driver}; {names}"))
+        }
+        Err(reason) => Finding::missing(
+            "NVML",
+            format!("for GPU measurements in the journal; {reason}"),
+            vec![NVML.into()],
+            vec![
+                "it comes with NVIDIA's driver; in a container, start it with `--gpus all`; runs go on without".into(),
+            ],
+        ),
+    }
 }
 
 fn gib(bytes: u64) -> String {

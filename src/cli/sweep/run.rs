@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::super::context::{Context, Failure, LayerArgs, exit};
 use super::super::run::{Prepared, ReuseArgs, launch_failure, print, track_failure};
 use super::super::tracking;
@@ -19,7 +17,8 @@ use crate::launch::local::dies_with_this;
 use crate::launch::signals::Signals;
 use crate::pipeline::stage::Decision;
 use crate::sweep::{
-    Outcome, Report, Study, Summary, Trial, best_file, best_tags, judge, proposal, trial_file, trial_name, values_of,
+    Fixed, Outcome, Report, Study, Summary, Trial, best_file, best_tags, judge, proposal, trial_file, trial_name,
+    values_of,
 };
 use crate::track::mlflow::ParentRun;
 use crate::track::{Condition, Entry, Journal, RunDir, RunRecord, State, TrackError, now, read, write_atomic};
@@ -39,8 +38,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A journal is read again after this many times the time that the last reading took.
 const READING_SHARE: u32 = 20;
 
-/// Brings a sweep to its end.
-pub fn execute(sweep: &Sweep, layers: &LayerArgs, context: &Context) -> Result<u8, Failure> {
+/// Brings a sweep to its end; `retry_failed` begins anew what failed before.
+pub fn execute(sweep: &Sweep, layers: &LayerArgs, retry_failed: bool, context: &Context) -> Result<u8, Failure> {
     let study = Study::open(sweep).map_err(study_failure)?;
     let folder = study.folder().to_path_buf();
     let source = sweep.file.canonicalize().unwrap_or_else(|_| sweep.file.clone());
@@ -50,6 +49,9 @@ pub fn execute(sweep: &Sweep, layers: &LayerArgs, context: &Context) -> Result<u
     let mut runner =
         Runner { sweep, layers, context, study, folder, parent: None, running: Vec::new(), interrupted: 0 };
     runner.upstream()?;
+    if retry_failed {
+        runner.retry_failed()?;
+    }
     let stopped = runner.work(&signals)?;
     runner.finish(stopped)
 }
@@ -99,6 +101,24 @@ impl Runner<'_> {
                 let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::TRAIN);
                 let report = format!("{} failed, and the trials start from it\n  help: {help}", file.display());
                 return Err(Failure::new(code, report));
+            }
+        }
+        Ok(())
+    }
+
+    /// Trials that failed are as if they had not ended; their files are written anew, with the options of this command.
+    fn retry_failed(&mut self) -> Result<(), Failure> {
+        let failed = self.study.retry_failed().map_err(study_failure)?;
+        if failed.is_empty() {
+            self.say(&format!("note  no trial of the sweep {} has failed", self.sweep.settings.name));
+        }
+        for name in failed.into_iter().map(|number| trial_name(self.sweep, number)) {
+            let file = self.folder.join(TRIALS).join(format!("{name}.toml"));
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(track_failure(TrackError::io("remove", &file)(error)));
+                }
+                _ => self.say(&format!("retry {name}")),
             }
         }
         Ok(())
@@ -211,12 +231,20 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Options that `--set` fixes for all trials, as they were resolved.
-    fn fixed(&self) -> Vec<(String, Value)> {
+    /// Options that `--set`, `--device`, `--launcher` and `--profile` fix for all trials, as they were resolved.
+    fn fixed(&self) -> Fixed {
         let settings = serde_json::to_value(&self.sweep.base.settings).unwrap_or_default();
-        let keys = self.layers.set.iter().filter_map(|set| set.split_once('=')).map(|(key, _)| key.trim());
-        keys.filter_map(|key| Some((key.to_owned(), settings.pointer(&format!("/{}", key.replace('.', "/")))?.clone())))
-            .collect()
+        let layers = self.layers;
+        let set = layers.set.iter().filter_map(|set| set.split_once('=')).map(|(key, _)| key.trim());
+        let short =
+            [layers.device.as_ref().map(|_| "launch.device"), layers.launcher.as_ref().map(|_| "launch.launcher")];
+        // Trials have names, tables and folders of their own.
+        let own = |key: &&str| !["experiment.", "output.", "paper"].iter().any(|start| key.starts_with(start));
+        let of_profile = self.sweep.base.origins.of_profiles().filter(own);
+        let value =
+            |key: &str| Some((key.to_owned(), settings.pointer(&format!("/{}", key.replace('.', "/")))?.clone()));
+        let options = set.chain(short.into_iter().flatten()).chain(of_profile).filter_map(value).collect();
+        Fixed { options, profile: layers.profile.clone() }
     }
 
     /// Threads of each process, where the base leaves them open: the trials share the processors.

@@ -82,6 +82,15 @@ pub fn device_of_rank(device: &str, local_rank: usize) -> String {
     }
 }
 
+/// The numbers of the GPUs that `processes` of one machine take; none on other devices.
+pub fn gpus_of(device: &str, processes: usize) -> Vec<usize> {
+    let number = |rank: usize| {
+        let device = device_of_rank(device, rank);
+        device.split_once(':').and_then(|(_, n)| n.parse().ok())
+    };
+    (0..processes).filter_map(number).collect()
+}
+
 /// How Slurm runs the processes, with `launch.launcher = "slurm"`. Empty texts and zeros leave it to Slurm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -139,6 +148,8 @@ mod tests {
         let of = |device, rank| device_of_rank(device, rank);
         assert_eq!([of("tch-cuda", 0), of("tch-cuda", 3), of("cuda:2", 1)], ["tch-cuda:0", "tch-cuda:3", "cuda:3"]);
         assert_eq!([of("auto", 1), of("flex", 1), of("tch-cpu", 1)], ["auto", "flex", "tch-cpu"]);
+        assert_eq!([gpus_of("tch-cuda", 3), gpus_of("cuda:2", 2)], [vec![0, 1, 2], vec![2, 3]]);
+        assert_eq!([gpus_of("tch-cpu", 2), gpus_of("flex", 1)], [const { Vec::new() }; 2]);
         let launch = LaunchSettings { world_size: 6, ..LaunchSettings::default() };
         assert_eq!([1, 2, 4].map(|nodes| launch.processes_per_machine(nodes)), [6, 3, 2]);
     }

@@ -29,7 +29,7 @@ pub struct TrackSettings {
     pub parent_run: String,
     /// Upload the weights of the best checkpoint at the end.
     pub upload_best_checkpoint: bool,
-    /// Time between two measurements of the machine (processor, memory), which go into the journal; 0 for none.
+    /// Time between two measurements of the machine (processor, memory, and the GPUs of the run), which go into the journal; 0 for none.
     #[schemars(range(max = 86400), extend("x-unit" = "seconds"))]
     pub system_interval_s: u64,
 }

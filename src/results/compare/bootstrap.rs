@@ -1,6 +1,6 @@
-//! The paired bootstrap: is a mean difference between two systems more than the choice of the images explains?
+//! The paired bootstrap: is a mean difference between two systems more than the choice of the images, or questions, explains?
 //!
-//! Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapters 13 and 16. Images are drawn with replacement,
+//! Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapters 13 and 16. Images (or questions) are drawn with replacement,
 //! both systems are scored on the same draw, and the differences of the means are counted. Nothing is known here of runs.
 
 use rand::{Rng, SeedableRng};

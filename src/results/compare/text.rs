@@ -1,16 +1,43 @@
 //! A comparison as Markdown, rounded, and as JSON in full precision.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use super::bootstrap::{RESAMPLES, SEED};
 use super::{Comparison, ScoreRow, Test};
+use crate::results::items::Item;
 use crate::results::paper::Unit;
 use crate::results::render::{escape_markdown, rounded, signed};
 use crate::track::grouped;
 
 /// What is tested, in words.
-pub const WHAT_IS_TESTED: &str = "Tested are the means of the scores of each image. For CIDEr the document frequencies stay those of the whole \
-     split; for BLEU, METEOR and the categories of SPICE the score of the set is not this mean, so that its difference above may be another.";
+fn what_is_tested(item: Item) -> &'static str {
+    match item {
+        Item::Image => {
+            "Tested are the means of the scores of each image. For CIDEr the document frequencies stay those of the whole \
+             split; for BLEU, METEOR and the categories of SPICE the score of the set is not this mean, so that its difference above may be another."
+        }
+        Item::Question => {
+            "Tested are the means of the accuracies of each question, of an answer type over its questions: the accuracies above, \
+             as far as both runs answered the same questions."
+        }
+    }
+}
+
+/// How many items were drawn from, where all evaluations have as many; the scores of a part of them (an answer type) have fewer.
+fn drawn_from(comparison: &Comparison) -> String {
+    let mut most: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    for test in &comparison.tests {
+        let most = most.entry((test.run, &test.evaluation)).or_default();
+        *most = (*most).max(test.items);
+    }
+    let counts: BTreeSet<usize> = most.into_values().collect();
+    match counts.first() {
+        Some(count) if counts.len() == 1 => format!("{} {}", grouped(*count), comparison.item.plural()),
+        _ => comparison.item.plural().to_owned(),
+    }
+}
 
 /// Markdown: the differing settings, the scores in points, the tests.
 pub fn markdown(comparison: &Comparison) -> String {
@@ -37,15 +64,15 @@ pub fn markdown(comparison: &Comparison) -> String {
     if runs.len() > 1 {
         out.push_str("\n## Significance\n\n");
         if comparison.tests.is_empty() {
-            out.push_str("no scores of each image to compare\n");
+            out.push_str(&format!("no scores of each {} to compare\n", comparison.item.name()));
         } else {
-            let paired = format!("Paired bootstrap over images, {} draws, seed {SEED}", grouped(RESAMPLES));
-            out.push_str(&format!("{paired}. {WHAT_IS_TESTED}\n\n"));
+            let draws = format!("{}, {} draws, seed {SEED}", drawn_from(comparison), grouped(RESAMPLES));
+            out.push_str(&format!("Paired bootstrap over {draws}. {}\n\n", what_is_tested(comparison.item)));
             let headers = [
                 "Run",
                 "Checkpoint / split",
                 "Score",
-                "Images",
+                if comparison.item == Item::Image { "Images" } else { "Questions" },
                 "Mean, first run",
                 "Mean",
                 "Difference",
@@ -93,7 +120,7 @@ fn test_cells(test: &Test, runs: &[String]) -> Vec<String> {
         runs[test.run].clone(),
         test.evaluation.clone(),
         test.title.clone(),
-        test.images.to_string(),
+        grouped(test.items),
         points(test.means[0]),
         points(test.means[1]),
         signed_points(result.mean),
@@ -136,7 +163,7 @@ pub fn json(comparison: &Comparison) -> Value {
             "against": runs[0],
             "evaluation": test.evaluation,
             "metric": test.metric,
-            "images": test.images,
+            comparison.item.plural(): test.items,
             "mean_against": test.means[0],
             "mean": test.means[1],
             "difference": test.result.mean,
@@ -149,7 +176,7 @@ pub fn json(comparison: &Comparison) -> Value {
         "runs": runs,
         "settings": settings.collect::<Vec<_>>(),
         "scores": scores.collect::<Vec<_>>(),
-        "bootstrap": { "resamples": RESAMPLES, "seed": SEED, "of": "mean of the scores of each image" },
+        "bootstrap": { "resamples": RESAMPLES, "seed": SEED, "of": format!("mean of the scores of each {}", comparison.item.name()) },
         "tests": tests.collect::<Vec<_>>(),
         "notes": comparison.notes,
     })

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::html::{dot, escape, run_label};
 use crate::config::Dataset;
 use crate::results::compare::text::points;
-use crate::results::per_image::{self, PerImage, id_text};
+use crate::results::items::{self, Item, ItemScores, id_text};
 use crate::track::{RunRecord, TrackError};
 
 /// Images spread evenly over a split that are shown.
@@ -52,7 +52,7 @@ pub fn source(record: &RunRecord) -> Option<Source> {
     let settings = &record.lock.settings;
     for split in &settings.evaluate.splits {
         for checkpoint in &settings.evaluate.checkpoints {
-            if let Some(file) = per_image::predictions_file(record, *checkpoint, split).filter(|file| file.is_file()) {
+            if let Some(file) = items::predictions_file(record, *checkpoint, split).filter(|file| file.is_file()) {
                 let name = serde_json::to_value(checkpoint).ok().map(|name| id_text(&name)).unwrap_or_default();
                 let epoch = record.epoch_of(*checkpoint).unwrap_or_default();
                 let checkpoint = format!("{name} checkpoint, epoch {epoch}");
@@ -101,7 +101,7 @@ pub struct Said<'a> {
     /// Predictions in the order of the file.
     pub predictions: Vec<(String, String)>,
     /// Scores of the images, where the run has them.
-    pub per_image: PerImage,
+    pub scores: ItemScores,
     /// What people said.
     pub references: &'a References,
 }
@@ -137,7 +137,7 @@ fn group_html(group: &[&Said]) -> String {
     if shared.is_empty() {
         return String::new();
     }
-    let what = if first.dataset == Dataset::Vqa2 { "questions" } else { "images" };
+    let what = Item::of(first.dataset).plural();
     let mut out = format!("<h3>Split {}</h3>\n", escape(&first.source.split));
     let sources: Vec<String> = group.iter().map(|s| format!("{} ({})", s.name, s.source.checkpoint)).collect();
     let shown = shared.len().min(SPREAD);
@@ -161,7 +161,7 @@ fn group_html(group: &[&Said]) -> String {
     let at = |i: usize| shared[i * shared.len() / shown + i * shift];
     out.push_str(&cards(&(0..shown).map(at).collect::<Vec<_>>()));
     let mut scored: Vec<(&str, f64)> =
-        shared.iter().filter_map(|id| Some((*id, *first.per_image.get(*id)?.get("cider")?))).collect();
+        shared.iter().filter_map(|id| Some((*id, *first.scores.get(*id)?.get("cider")?))).collect();
     // Stable: images with the same score stay in the order of the file.
     scored.sort_by(|a, b| b.1.total_cmp(&a.1));
     if scored.len() > 2 * EXTREMES {
@@ -176,7 +176,7 @@ fn group_html(group: &[&Said]) -> String {
 }
 
 fn card(id: &str, group: &[&Said], texts: &[BTreeMap<&str, &str>], reference: Option<&Reference>) -> String {
-    let kind = if group[0].dataset == Dataset::Vqa2 { "question" } else { "image" };
+    let kind = Item::of(group[0].dataset).name();
     let mut out = format!("<article class=\"card sample\">\n<div class=\"id\">{kind} {}</div>\n", escape(id));
     if let Some(question) = reference.and_then(|r| r.question.as_ref()) {
         out.push_str(&format!("<p class=\"question\"><bdi>{}</bdi></p>\n", escape(question)));
@@ -189,7 +189,7 @@ fn card(id: &str, group: &[&Said], texts: &[BTreeMap<&str, &str>], reference: Op
         if group.len() > 1 {
             remarks.push(escape(said.name));
         }
-        if let Some(score) = said.per_image.get(id).and_then(|scores| scores.get("cider")) {
+        if let Some(score) = said.scores.get(id).and_then(|scores| scores.get("cider")) {
             remarks.push(format!("CIDEr {}", points(*score)));
         }
         remarks.extend(reference.and_then(|r| agreement(text, r)));
