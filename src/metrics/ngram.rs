@@ -3,14 +3,34 @@
 //! Holds counting only. It does not decide what a word is (see `ptb_tokenizer.rs`) nor weigh an n-gram (see `cider.rs`).
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Range;
 
 /// Highest n-gram order.
 pub const MAX_ORDER: usize = 4;
 
-/// An n-gram of one fixed order: its word numbers, 32 bits each, the last word lowest.
-pub(crate) type Key = u128;
+/// An n-gram of one fixed order as an integer: its word numbers, the last word lowest. Keys of one order sort as their words do.
+pub trait Key: Copy + Ord + Default + Hash + Send + Sync {
+    /// The n-gram that goes on with `word`.
+    fn then(self, word: u32) -> Self;
+}
+
+/// For any word numbers.
+impl Key for u128 {
+    fn then(self, word: u32) -> Self {
+        self << 32 | Self::from(word)
+    }
+}
+
+/// For word numbers below [`NARROW`]: half as much to sort, to hash and to keep.
+impl Key for u64 {
+    fn then(self, word: u32) -> Self {
+        self << 16 | Self::from(word)
+    }
+}
+
+/// How many different words fit keys of 64 bits.
+pub(crate) const NARROW: usize = 1 << 16;
 
 /// A hash map for keys that need no protection against crafted collisions.
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
@@ -44,6 +64,10 @@ impl Hasher for FastHasher {
         self.mix(u64::from(value));
     }
 
+    fn write_u64(&mut self, value: u64) {
+        self.mix(value);
+    }
+
     fn write_u128(&mut self, value: u128) {
         self.mix(value as u64);
         self.mix((value >> 64) as u64);
@@ -63,10 +87,25 @@ impl<'a> Interner<'a> {
         *self.numbers.entry(word).or_insert(next)
     }
 
+    /// How many different words there were.
+    pub(crate) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// The words of a tokenised sentence under the two splitting rules of the COCO tools.
     pub(crate) fn sentence(&mut self, text: &'a str) -> Sentence {
         if is_simple(text.as_bytes()) {
-            return Sentence { words: text.split(' ').map(|w| self.number(w)).collect(), pieces: None };
+            let mut words = Vec::with_capacity(text.len() / 4 + 1);
+            let mut start = 0;
+            // Words are short: looking at each byte beats a search that is made for long ones.
+            for (at, byte) in text.bytes().enumerate() {
+                if byte == b' ' {
+                    words.push(self.number(&text[start..at]));
+                    start = at + 1;
+                }
+            }
+            words.push(self.number(&text[start..]));
+            return Sentence { words, pieces: None };
         }
         let words = text.split(is_python_space).filter(|w| !w.is_empty()).map(|w| self.number(w)).collect();
         let plain = !text.is_empty()
@@ -115,24 +154,29 @@ impl Sentence {
     }
 }
 
+/// [`Counts`] of any words.
+pub type NgramCounts = Counts<u128>;
+
 /// How often each n-gram of orders 1 to 4 occurs in one sentence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NgramCounts {
+pub struct Counts<K> {
     words: usize,
     /// Order after order, each ascending.
-    all: Vec<(Key, u32)>,
+    all: Vec<(K, u32)>,
     /// Where each order ends.
     ends: [usize; MAX_ORDER],
 }
 
-impl NgramCounts {
-    /// Counts the n-grams of `words`.
+impl<K: Key> Counts<K> {
+    /// Counts the n-grams of `words`, whose numbers fit the keys.
     pub fn new(words: &[u32]) -> Self {
         let mut all = Vec::with_capacity(MAX_ORDER * words.len());
-        let mut keys: Vec<Key> = Vec::with_capacity(words.len());
+        let mut keys: Vec<K> = Vec::with_capacity(words.len());
         let ends = std::array::from_fn(|index| {
             keys.clear();
-            keys.extend(words.windows(index + 1).map(pack));
+            keys.extend(
+                words.windows(index + 1).map(|words| words.iter().fold(K::default(), |key, &word| key.then(word))),
+            );
             keys.sort_unstable();
             all.extend(keys.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)));
             all.len()
@@ -156,12 +200,12 @@ impl NgramCounts {
     }
 
     /// The distinct n-grams of `order` (1 to 4) with their counts, in ascending order of the key.
-    pub(crate) fn of_order(&self, order: usize) -> &[(Key, u32)] {
+    pub(crate) fn of_order(&self, order: usize) -> &[(K, u32)] {
         &self.all[self.place(order)]
     }
 
     /// The distinct n-grams of all orders, one order after the other.
-    pub(crate) fn all(&self) -> &[(Key, u32)] {
+    pub(crate) fn all(&self) -> &[(K, u32)] {
         &self.all
     }
 
@@ -172,12 +216,8 @@ impl NgramCounts {
     }
 }
 
-fn pack(words: &[u32]) -> Key {
-    words.iter().fold(0, |key, &word| key << 32 | Key::from(word))
-}
-
 /// Calls `f(i, j)` with the places of each key that both sorted lists hold.
-pub(crate) fn for_each_common<A, B>(left: &[(Key, A)], right: &[(Key, B)], mut f: impl FnMut(usize, usize)) {
+pub(crate) fn for_each_common<K: Ord, A, B>(left: &[(K, A)], right: &[(K, B)], mut f: impl FnMut(usize, usize)) {
     let (mut i, mut j) = (0, 0);
     while i < left.len() && j < right.len() {
         match left[i].0.cmp(&right[j].0) {
@@ -206,6 +246,20 @@ mod tests {
         assert_eq!((single.total(1), single.total(2), single.total(4)), (1, 0, 0));
         assert!(single.of_order(2).is_empty());
         assert!(NgramCounts::new(&[]).is_empty());
+    }
+
+    #[test]
+    fn narrow_keys_count_and_sort_alike() {
+        let words = [65_535, 0, 7, 65_535, 0, 7, 3, 0, 7];
+        let (wide, narrow) = (NgramCounts::new(&words), Counts::<u64>::new(&words));
+        let numbers = |key: u128| (0..4).rev().map(|i| (key >> (32 * i)) as u32).collect::<Vec<_>>();
+        let narrow_numbers = |key: u64| (0..4).rev().map(|i| (key >> (16 * i)) as u32 & 0xffff).collect::<Vec<_>>();
+        for order in 1..=MAX_ORDER {
+            let wide: Vec<_> = wide.of_order(order).iter().map(|&(key, count)| (numbers(key), count)).collect();
+            let narrow: Vec<_> =
+                narrow.of_order(order).iter().map(|&(key, count)| (narrow_numbers(key), count)).collect();
+            assert_eq!(wide, narrow);
+        }
     }
 
     #[test]
