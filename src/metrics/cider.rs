@@ -5,7 +5,8 @@
 
 use rayon::prelude::*;
 
-use super::ngram::{Counts, FastMap, Key, MAX_ORDER, NgramCounts, for_each_common};
+use super::ngram::{Counts, Key, MAX_ORDER, NgramCounts, for_each_common};
+use super::numbers::Numbers;
 
 /// Width of the Gaussian length penalty, in bigrams.
 const SIGMA: f64 = 6.0;
@@ -22,7 +23,7 @@ pub struct DocumentFrequencies<K = u128> {
 /// The n-grams of one order that occur in a document: a number for each, and weights by number.
 #[derive(Debug, Clone, Default)]
 struct Weights<K> {
-    numbers: FastMap<K, u32>,
+    numbers: Numbers<K>,
     weights: Vec<f64>,
 }
 
@@ -71,8 +72,8 @@ impl<K: Key> DocumentFrequencies<K> {
     fn look_up(&self, sentence: &Counts<K>, out: &mut Vec<f64>) {
         let unseen = (self.documents as f64).ln();
         for (index, Weights { numbers, weights }) in self.orders.iter().enumerate() {
-            let weight = |key| numbers.get(key).map_or(unseen, |number| weights[*number as usize]);
-            out.extend(sentence.of_order(index + 1).iter().map(|(key, _)| weight(key)));
+            let weight = |key| numbers.get(key).map_or(unseen, |number| weights[number as usize]);
+            out.extend(sentence.of_order(index + 1).iter().map(|(key, _)| weight(*key)));
         }
     }
 
@@ -141,14 +142,14 @@ impl<K: Key> DocumentFrequencies<K> {
 
 /// The weights of one order, and those of the documents' n-grams in turn.
 fn weigh_order<K: Key, D: AsRef<[Counts<K>]>>(documents: &[D], order: usize) -> (Weights<K>, Vec<f64>) {
-    let mut numbers: FastMap<K, u32> = FastMap::default();
+    let mut numbers = Numbers::default();
     // By number: in how many documents, and the last of them, counted from 1.
     let mut frequencies: Vec<(f64, u32)> = Vec::new();
     let mut places: Vec<u32> = Vec::new();
     for (document, references) in documents.iter().enumerate() {
         let document = document as u32 + 1;
         for (key, _) in references.as_ref().iter().flat_map(|r| r.of_order(order)) {
-            let number = *numbers.entry(*key).or_insert(frequencies.len() as u32);
+            let number = numbers.number(*key, frequencies.len() as u32);
             if number as usize == frequencies.len() {
                 frequencies.push((0.0, 0));
             }

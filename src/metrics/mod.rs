@@ -26,6 +26,7 @@ pub mod bleu;
 pub mod cider;
 pub mod meteor;
 pub mod ngram;
+pub mod numbers;
 pub mod ptb_tokenizer;
 pub mod rouge;
 pub mod spice;

@@ -3,14 +3,15 @@
 //! Holds counting only. It does not decide what a word is (see `ptb_tokenizer.rs`) nor weigh an n-gram (see `cider.rs`).
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Range;
+
+use super::numbers::{Numbers, Spread};
 
 /// Highest n-gram order.
 pub const MAX_ORDER: usize = 4;
 
 /// An n-gram of one fixed order as an integer: its word numbers, the last word lowest. Keys of one order sort as their words do.
-pub trait Key: Copy + Ord + Default + Hash + Send + Sync {
+pub trait Key: Spread + Ord + Send + Sync {
     /// The n-gram that goes on with `word`.
     fn then(self, word: u32) -> Self;
 }
@@ -32,64 +33,30 @@ impl Key for u64 {
 /// How many different words fit keys of 64 bits.
 pub(crate) const NARROW: usize = 1 << 16;
 
-/// A hash map for keys that need no protection against crafted collisions.
-pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
-
-/// Multiply-and-fold hasher; the same on every run, so that results cannot depend on a random seed.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct FastHasher(u64);
-
-impl FastHasher {
-    fn mix(&mut self, value: u64) {
-        let wide = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
-        self.0 = (wide as u64) ^ ((wide >> 64) as u64);
-    }
-}
-
-impl Hasher for FastHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(8);
-        for chunk in &mut chunks {
-            self.mix(chunk.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)));
-        }
-        let rest = chunks.remainder();
-        self.mix(rest.iter().rev().fold(rest.len() as u64, |value, &byte| value << 8 | u64::from(byte)));
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.mix(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.mix(value);
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        self.mix(value as u64);
-        self.mix((value >> 64) as u64);
-    }
-}
-
 /// Gives equal words equal numbers, in order of first appearance.
 #[derive(Debug, Default)]
 pub(crate) struct Interner<'a> {
-    numbers: FastMap<&'a str, u32>,
+    /// Words of up to eight bytes, which is most, as an integer.
+    short: Numbers<u64>,
+    long: HashMap<&'a str, u32>,
+    len: u32,
 }
 
 impl<'a> Interner<'a> {
     /// The number of `word`.
     pub(crate) fn number(&mut self, word: &'a str) -> u32 {
-        let next = self.numbers.len() as u32;
-        *self.numbers.entry(word).or_insert(next)
+        let next = self.len;
+        let number = match as_integer(word.as_bytes()) {
+            Some(key) => self.short.number(key, next),
+            None => *self.long.entry(word).or_insert(next),
+        };
+        self.len += u32::from(number == next);
+        number
     }
 
     /// How many different words there were.
     pub(crate) fn len(&self) -> usize {
-        self.numbers.len()
+        self.len as usize
     }
 
     /// The words of a tokenised sentence under the two splitting rules of the COCO tools.
@@ -116,6 +83,12 @@ impl<'a> Interner<'a> {
         let pieces = (!plain).then(|| text.split(' ').map(|w| self.number(w)).collect());
         Sentence { words, pieces }
     }
+}
+
+/// Up to eight bytes, none of them zero, as an integer of their own.
+fn as_integer(word: &[u8]) -> Option<u64> {
+    let short = word.len() <= 8 && !word.contains(&0);
+    short.then(|| word.iter().rev().fold(0, |integer, byte| integer << 8 | u64::from(*byte)))
 }
 
 /// Whether a text has printable ASCII and single spaces between words only, so that both rules split it alike.
@@ -275,6 +248,17 @@ mod tests {
         assert_eq!((double.words().len(), double.pieces().len()), (2, 3));
         let separator = interner.sentence("a\u{1c}b");
         assert_eq!((separator.words(), separator.pieces().len()), (&[0, 1][..], 1));
+    }
+
+    #[test]
+    fn words_short_long_and_odd() {
+        let mut interner = Interner::default();
+        let words = ["", "a", "eightbyt", "ninebytes", "a\0", "\0", "\u{e9}", "\0\0", "ninebytez"];
+        for (number, word) in (0..).zip(words) {
+            assert_eq!(interner.number(word), number, "{word:?}");
+        }
+        assert_eq!(words.map(|word| interner.number(word)), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(interner.len(), 9);
     }
 
     #[test]
