@@ -13,10 +13,16 @@ pub struct Row {
     pub work: String,
     /// Samples or images.
     pub items: usize,
+    /// Samples or images per batch, where there are batches.
+    pub batch: Option<usize>,
+    /// Beams per image, in beam search.
+    pub beams: Option<usize>,
     /// Seconds of each repetition.
     pub seconds: Vec<f64>,
     /// Floating-point operations of its matrix products; none where there are none to speak of.
     pub flops: Option<f64>,
+    /// Bytes that it has to read and write, where that is what it is about.
+    pub bytes: Option<f64>,
     /// What it is called in the reference's timings; several are added.
     pub reference: Vec<String>,
 }
@@ -78,8 +84,11 @@ impl Clock {
             part: self.part,
             work: work.to_owned(),
             items: self.items,
+            batch: None,
+            beams: None,
             seconds,
             flops,
+            bytes: None,
             reference,
         };
         let mut rows: Vec<Row> =
@@ -119,8 +128,11 @@ mod tests {
             part: Part::Beam,
             work: String::new(),
             items: 1,
+            batch: None,
+            beams: None,
             seconds: seconds.to_vec(),
             flops: None,
+            bytes: None,
             reference: vec![],
         };
         assert_eq!(row(&[3.0, 1.0, 2.0]).median(), 2.0);
