@@ -168,13 +168,14 @@ mod tests {
     #[test]
     fn misfits() {
         for (text, expected) in [
-            ("{}", "missing field `images` at line 1 column 2"),
-            ("[]", "invalid type: sequence, expected an object with a list `images` at line 1 column 0"),
-            ("{\"images\": [], \"images\": []}", "duplicate field `images` at line 1 column 24"),
-            ("{\"images\": 3}", "invalid type: integer `3`, expected a list at line 1 column 12"),
-            ("{\"images\": []} x", "trailing characters at line 1 column 16"),
+            ("{}", "missing field `images`"),
+            ("[]", "invalid type: sequence, expected an object with a list `images`"),
+            ("{\"images\": [], \"images\": []}", "duplicate field `images`"),
+            ("{\"images\": 3}", "invalid type: integer `3`, expected a list"),
+            ("{\"images\": []} x", "trailing characters"),
         ] {
-            assert_eq!(found(text).map(|_| ()), Err(expected.to_owned()), "{text}");
+            let message = found(text).map(|_| ()).map_err(|error| error.split(" at line ").next().map(str::to_owned));
+            assert_eq!(message, Err(Some(expected.to_owned())), "{text}");
         }
     }
 

@@ -96,10 +96,10 @@ impl Clock {
         if rows.len() > 1 {
             let repetitions = rows.iter().map(|row| row.seconds.len()).min().unwrap_or(0);
             let sums = (0..repetitions).map(|i| rows.iter().map(|row| row.seconds[i]).sum()).collect();
-            let flops = rows.iter().filter_map(|row| row.flops).sum();
+            let flops = rows.iter().filter_map(|row| row.flops).reduce(|sum, flops| sum + flops);
             let mut reference = Vec::new();
             rows.iter().flat_map(|row| &row.reference).for_each(|key| reference.push(key.clone()));
-            rows.push(row("all", sums, (Some(flops), reference)));
+            rows.push(row("all", sums, (flops, reference)));
         }
         rows
     }

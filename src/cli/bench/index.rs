@@ -1,6 +1,6 @@
 //! Times and memory of finding things at the size of Conceptual Captions: 3.3 million images.
 //!
-//! Files in the original's layout are written first, which takes minutes and 4 GB of disk: the box file of all images and the
+//! Files in the original's layout are written first, which takes minutes and 5 GB of disk: the box file of all images and the
 //! files of features and class scores of some endings, with places for numbers that nobody wrote; annotations and list
 //! of valid images with made-up captions.
 
