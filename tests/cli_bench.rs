@@ -65,9 +65,15 @@ fn files_are_written_read_and_removed() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = found["times"].as_array().unwrap();
-    assert_eq!(rows.len(), 1);
-    assert_eq!([&rows[0]["part"], &rows[0]["work"]], ["loader", "batches"]);
-    assert_eq!(rows[0]["items"], 1000);
+    let works: Vec<_> = rows.iter().map(|row| row["work"].as_str().unwrap()).collect();
+    assert_eq!(works, ["batches", "by 1 thread", "by 2 threads"]);
+    for row in rows {
+        assert_eq!((&row["part"], &row["items"], &row["batch"]), (&"loader".into(), &1000.into(), &16.into()));
+        // 5 regions: 16 + 7 halves and 6 singles are read, 16 + 6 + 7 singles written.
+        let bytes = 1000.0 * 5.0 * (2.0 * 23.0 + 24.0 + 4.0 * 29.0);
+        let (median, rate) = (row["seconds"]["median"].as_f64().unwrap(), found["copy_gb_per_s"].as_f64().unwrap());
+        assert_eq!(row["of_copy_rate"].as_f64(), Some(bytes / median / 1e9 / rate));
+    }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -85,6 +91,7 @@ fn tables_and_their_columns() {
         "Threads",
         "Matrix products, GFLOP/s",
         "Copies, GB/s",
+        "Copies by one thread, GB/s",
         "",
         "Part",
         "greedy",
@@ -94,8 +101,89 @@ fn tables_and_their_columns() {
     ];
     assert_eq!(first_cells, expected, "{tables}");
     let header = tables.lines().find(|line| line.contains("Median s")).map(cells).unwrap();
-    let columns = ["Part", "Work", "Median s", "Least", "Most", "Per second", "GFLOP", "Of matrix rate"];
+    let columns =
+        ["Part", "Work", "Batch", "Median s", "Least", "Most", "Per second", "GFLOP", "Of matrix rate", "Of copy rate"];
     assert_eq!(header, columns);
+}
+
+#[test]
+fn sizes_in_turn_show_growth() {
+    let args = ["beam", "ce-step", "--size", "tiny", "--reps", "1", "--device", "flex", "--quiet", "--json"];
+    let output = bench(&[&args[..], &["--batch", "2,4", "--beams", "1,3"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sizes = |list: &str, keep: &dyn Fn(&Value) -> bool| -> Vec<(String, Value, Value)> {
+        let rows = found[list].as_array().unwrap().iter().filter(|row| keep(row));
+        rows.map(|row| (row["part"].as_str().unwrap().into(), row["batch"].clone(), row["beams"].clone())).collect()
+    };
+    let row = |part: &str, batch: u64, beams: Option<u64>| (part.to_owned(), Value::from(batch), Value::from(beams));
+    let beam = |batch| [1, 3].map(|beams| row("beam", batch, Some(beams)));
+    let expected =
+        [beam(2).to_vec(), beam(4).to_vec(), vec![row("ce-step", 2, None), row("ce-step", 4, None)]].concat();
+    assert_eq!(sizes("times", &|row| ["decoding", "all"].contains(&row["work"].as_str().unwrap())), expected);
+    assert_eq!(sizes("memory", &|_| true), expected);
+    for memory in found["memory"].as_array().unwrap() {
+        let mib = |key: &str| memory[key].as_u64().unwrap();
+        assert!(0 < mib("start_mib") && mib("start_mib") <= mib("peak_mib"), "{memory}");
+    }
+}
+
+/// Without METEOR's data, and with a reference that has the times of these captions.
+#[test]
+fn metrics_of_given_captions() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let annotation = |id: u64, image: u64, caption: &str| {
+        format!("{{\"id\": {id}, \"image_id\": {image}, \"caption\": \"{caption}\"}}")
+    };
+    let annotations = [annotation(1, 7, "A dog."), annotation(2, 7, "A big dog."), annotation(3, 9, "Two cats.")];
+    let captions = file("captions.json", &format!("{{\"annotations\": [{}]}}", annotations.join(", ")));
+    let name = "caption metrics, 5000 images, 7500 references: ";
+    let both = format!("{{\"{name}tokenizer\": 1000, \"{name}BLEU, ROUGE-L, CIDEr\": 2000}}");
+    let reference = file("reference.json", &both);
+    let run = |captions: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vlp"));
+        command.env("VLP_METEOR_DIR", folder.path()).args(["bench", "metrics", "--captions", captions]);
+        command.args(["--reference", &reference, "--reps", "1", "--json"]).output().unwrap()
+    };
+    let output = run(&captions);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("metrics: 1 repetitions\nnot timed: METEOR is not available: "), "{stderr}");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows: Vec<_> =
+        found["times"].as_array().unwrap().iter().map(|row| (&row["work"], &row["reference_s"])).collect();
+    let works = ["tokenizer", "BLEU, ROUGE-L, CIDEr", "all"].map(Value::from);
+    let seconds = [1000.0, 2000.0, 3000.0].map(Value::from);
+    assert_eq!(rows, works.iter().zip(&seconds).collect::<Vec<_>>());
+
+    let empty = file("empty.json", "{\"annotations\": []}");
+    let output = run(&empty);
+    assert_eq!(output.status.code(), Some(3));
+    let help = "name a COCO annotations file, such as captions_val2014.json";
+    let expected = format!("metrics: 1 repetitions\nerror: `{empty}` has no captions\n  help: {help}\n");
+    assert_eq!(text(&output.stderr), expected);
+}
+
+#[test]
+fn an_index_is_written_searched_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vlp"));
+    command.env("TMPDIR", folder.path()).args(["bench", "index", "--size", "tiny", "--reps", "1", "--json"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows: Vec<_> =
+        found["times"].as_array().unwrap().iter().map(|row| (&row["work"], row["items"].as_u64())).collect();
+    let works = ["boxes", "features and class scores", "annotations"].map(Value::from);
+    assert_eq!(rows, [(&works[0], Some(3000)), (&works[1], Some(12)), (&works[2], Some(3000))]);
+    let memory: Vec<_> = found["memory"].as_array().unwrap().iter().map(|row| &row["work"]).collect();
+    assert_eq!(memory, works.iter().collect::<Vec<_>>());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

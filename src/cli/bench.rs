@@ -5,8 +5,10 @@
 
 mod clock;
 mod flops;
+mod index;
 mod loading;
 mod machine;
+mod metrics;
 mod network;
 mod output;
 mod reference;
@@ -17,6 +19,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 
 use self::clock::Row;
+use self::index::Index;
 use self::machine::{Memory, Rates};
 use self::reference::Reference;
 use self::world::{Size, World};
@@ -24,10 +27,10 @@ use super::context::{Context, Failure, exit};
 use super::run::print;
 use crate::model::device;
 
-/// Time this machine: training step, decoding, self-critical step, data loading.
+/// Time this machine: training step, decoding, self-critical step, data loading, caption metrics.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to time: ce-step, greedy, beam, scst, loader; all when not given.
+    /// What to time: ce-step, greedy, beam, scst, loader, metrics, and index, which writes 5 GB; all but index when not given.
     #[arg(value_name = "PART", value_enum, hide_possible_values = true)]
     parts: Vec<Part>,
     /// Repetitions, after one that is not counted.
@@ -39,13 +42,19 @@ pub struct Args {
     /// Sizes: base (the paper's network and regions), tiny.
     #[arg(long, value_name = "SIZE", default_value = "base", value_enum, hide_possible_values = true)]
     size: Size,
-    /// Samples or images per batch; those of the reference's timings when not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    batch: Option<u16>,
-    /// Beams per image.
-    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    beams: u16,
-    /// Timings of the PyTorch reference (`bench_oracle.py --json FILE`), to be compared with.
+    /// Samples or images per batch, several after commas; those of the reference's timings when not given.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    batch: Vec<u16>,
+    /// Beams per image, several after commas.
+    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
+    beams: Vec<u16>,
+    /// Loader threads, several after commas.
+    #[arg(long, value_name = "T,…", value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Vec<u16>,
+    /// Captions for the metrics, a COCO annotations file; those of made-up scenes when not given.
+    #[arg(long, value_name = "FILE")]
+    captions: Option<PathBuf>,
+    /// Timings of the reference (`bench_oracle.py --json FILE`, `scripts/metrics_reference.py … --json FILE`), to be compared with.
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
     /// JSON in place of tables.
@@ -64,12 +73,17 @@ pub enum Part {
     Beam,
     /// A step of self-critical training, without the optimiser.
     Scst,
-    /// Training batches from files, by one thread.
+    /// Training batches from files.
     Loader,
+    /// Scores of captions.
+    Metrics,
+    /// Finding 3.3 million images in their files.
+    Index,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::CeStep, Self::Greedy, Self::Beam, Self::Scst, Self::Loader];
+    /// What is timed when nothing is named.
+    const ALL: [Self; 6] = [Self::CeStep, Self::Greedy, Self::Beam, Self::Scst, Self::Loader, Self::Metrics];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -79,15 +93,18 @@ impl Part {
             Self::Beam => "beam",
             Self::Scst => "scst",
             Self::Loader => "loader",
+            Self::Metrics => "metrics",
+            Self::Index => "index",
         }
     }
 
     /// Samples or images per batch in the reference's timings.
-    fn batch(self) -> usize {
+    fn batch(self) -> Option<usize> {
         match self {
-            Self::CeStep | Self::Loader => 16,
-            Self::Greedy | Self::Beam => 20,
-            Self::Scst => 8,
+            Self::CeStep | Self::Loader => Some(16),
+            Self::Greedy | Self::Beam => Some(20),
+            Self::Scst => Some(8),
+            Self::Metrics | Self::Index => None,
         }
     }
 }
@@ -138,24 +155,56 @@ fn measure(args: &Args, device: &Device, context: &Context) -> Result<Measuremen
         rows: Vec::new(),
         memory: Vec::new(),
     };
+    let reps = usize::from(args.reps);
     for part in if args.parts.is_empty() { Part::ALL.as_slice() } else { &args.parts } {
         if !context.quiet {
             eprintln!("{}: {} repetitions", part.name(), args.reps);
         }
-        machine::forget_peak();
-        let batch = args.batch.map_or(part.batch(), usize::from);
-        let (reps, beams) = (usize::from(args.reps), usize::from(args.beams));
-        measurements.rows.extend(match part {
-            Part::CeStep => network::ce_step(&world, device, batch, reps),
-            Part::Greedy => network::greedy(&world, device, batch, reps),
-            Part::Beam => network::beam(&world, device, batch, beams, reps),
-            Part::Scst => network::scst(&world, device, batch, reps),
-            Part::Loader => loading::loader(&world, batch, reps)?,
-        });
-        if let Some(mib) = machine::peak_mib() {
-            let reference = (*part == Part::CeStep).then(|| format!("CE step, batch {batch}: peak MiB"));
-            measurements.memory.push(Memory { part: *part, mib, reference });
+        for (batch, beams) in sizes(args, *part) {
+            let (size, width) = (batch.unwrap_or(1), beams.unwrap_or(1));
+            let mut take = |work: &str, measure: &dyn Fn() -> Result<Vec<Row>, Failure>| {
+                measurements.take(Memory::start(*part, work, batch, beams), measure)
+            };
+            match part {
+                Part::CeStep => take("", &|| Ok(network::ce_step(&world, device, size, reps)))?,
+                Part::Greedy => take("", &|| Ok(network::greedy(&world, device, size, reps)))?,
+                Part::Beam => take("", &|| Ok(network::beam(&world, device, size, width, reps)))?,
+                Part::Scst => take("", &|| Ok(network::scst(&world, device, size, reps)))?,
+                Part::Loader => take("", &|| loading::loader(&world, size, &args.threads, reps))?,
+                Part::Metrics => take("", &|| metrics::metrics(args.size, args.captions.as_deref(), reps))?,
+                Part::Index => {
+                    let index = Index::new(&world)?;
+                    take("boxes", &|| index.boxes(reps))?;
+                    take("features and class scores", &|| index.regions(reps))?;
+                    take("annotations", &|| index.captions(reps))?;
+                }
+            }
         }
     }
     Ok(measurements)
+}
+
+/// Batches and beams with which a part is timed, in turn.
+fn sizes(args: &Args, part: Part) -> Vec<(Option<usize>, Option<usize>)> {
+    let numbers = |given: &[u16]| given.iter().map(|n| Some(usize::from(*n))).collect::<Vec<_>>();
+    let batches = match part.batch() {
+        Some(_) if !args.batch.is_empty() => numbers(&args.batch),
+        usual => vec![usual],
+    };
+    let beams = if part == Part::Beam { numbers(&args.beams) } else { vec![None] };
+    batches.iter().flat_map(|batch| beams.iter().map(move |beams| (*batch, *beams))).collect()
+}
+
+impl Measurements {
+    /// Adds what is measured, and the peak of memory meanwhile.
+    fn take(&mut self, memory: Memory, measure: &dyn Fn() -> Result<Vec<Row>, Failure>) -> Result<(), Failure> {
+        let Memory { part, batch, beams, .. } = memory;
+        let rows = measure()?;
+        self.rows.extend(rows.into_iter().map(|row| Row { batch, beams, ..row }));
+        if let Some(mib) = machine::peak_mib() {
+            let reference = (part == Part::CeStep).then(|| format!("CE step, batch {}: peak MiB", batch.unwrap_or(0)));
+            self.memory.push(Memory { mib, reference, ..memory });
+        }
+        Ok(())
+    }
 }

@@ -7,6 +7,8 @@ mod entries;
 pub mod output;
 mod vqa;
 
+pub use captions::human_captions;
+
 use std::path::PathBuf;
 
 use super::context::{Context, Failure};

@@ -2,7 +2,7 @@
 //!
 //! Reads the annotation file and the list of valid images; region files are not looked at (see `verify`).
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::config::{DataSettings, Dataset};
 
+use super::annotation_file::{self, Entry, Read};
 use super::error::{DataError, read_file};
 use super::tokenizer::Tokenizer;
 use super::vqa_imdb;
@@ -83,25 +84,6 @@ impl CaptionData {
     }
 }
 
-#[derive(Deserialize)]
-struct File {
-    images: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    filename: String,
-    split: String,
-    sentences: Vec<Sentence>,
-    #[serde(default)]
-    imgid: Value,
-}
-
-#[derive(Deserialize)]
-struct Sentence {
-    raw: String,
-}
-
 /// The images of `splits` as [`CaptionData::load`] selects them; in VQA with their questions in place of captions.
 pub fn read_images(settings: &DataSettings, splits: &[String]) -> Result<Vec<ImageRecord>, DataError> {
     if settings.dataset == Dataset::Vqa2 {
@@ -109,35 +91,37 @@ pub fn read_images(settings: &DataSettings, splits: &[String]) -> Result<Vec<Ima
     }
     let path = PathBuf::from(&settings.annotations);
     let bytes = read_file("data.annotations", "annotation file", &settings.annotations)?;
-    let file: File = serde_json::from_slice(&bytes).map_err(|error| explain(&path, &bytes, &error))?;
+    let make = |index, entry| record(settings.dataset, &path, index, entry);
+    let read = annotation_file::read(&bytes, splits, make);
+    let Read { images: found, splits: available } = read.map_err(|error| explain(&path, &bytes, &error))?;
     drop(bytes);
 
-    let available: BTreeSet<&str> = file.images.iter().map(|image| image.split.as_str()).collect();
-    let missing: Vec<String> = splits.iter().filter(|s| !available.contains(s.as_str())).cloned().collect();
+    let missing: Vec<String> = splits.iter().filter(|s| !available.contains(*s)).cloned().collect();
     if !missing.is_empty() {
-        let available = available.into_iter().map(str::to_owned).collect();
+        let available = available.into_iter().collect();
         return Err(DataError::UnknownSplit { path, missing, available });
     }
 
     let valid = read_valid(settings)?;
-    let mut images = Vec::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut seen, mut example) = (0, String::new());
-    for (index, entry) in file.images.into_iter().enumerate() {
-        if !splits.contains(&entry.split) {
-            continue;
+    let (seen, mut example) = (found.len(), String::new());
+    let mut is_used = |split: &str, file_name: &str| {
+        if !valid.contains(file_name) {
+            file_name.clone_into(&mut example);
+            return false;
         }
-        seen += 1;
-        if !valid.contains(&entry.filename) {
-            example = entry.filename;
-            continue;
+        if settings.max_images == 0 {
+            return true;
         }
-        let count = counts.entry(entry.split.clone()).or_default();
+        let count = counts.entry(split.to_owned()).or_default();
         *count += 1;
-        if settings.max_images == 0 || *count <= settings.max_images {
-            images.push(record(settings.dataset, &path, index, entry)?);
-        }
-    }
+        *count <= settings.max_images
+    };
+    let used = found.into_iter().filter_map(|image| match image {
+        Ok(image) => is_used(&image.split, &image.file_name).then_some(Ok(image)),
+        Err(bad) => is_used(&bad.split, &bad.file_name).then_some(Err(bad.error)),
+    });
+    let images: Vec<ImageRecord> = used.collect::<Result<_, _>>()?;
     if images.is_empty() && !splits.is_empty() {
         return Err(DataError::NoValidImage {
             annotations: path,
@@ -151,28 +135,44 @@ pub fn read_images(settings: &DataSettings, splits: &[String]) -> Result<Vec<Ima
     Ok(images)
 }
 
-fn record(dataset: Dataset, path: &Path, index: usize, entry: Entry) -> Result<ImageRecord, DataError> {
+/// What is kept of an entry of the file.
+fn record(dataset: Dataset, path: &Path, index: usize, entry: Entry) -> Result<ImageRecord, Box<Misnamed>> {
     let stem = match entry.filename.rsplit_once('.') {
         Some((stem, _)) if !stem.is_empty() => stem.to_owned(),
         _ => entry.filename.clone(),
     };
+    match image_id(dataset, path, index, &stem, &entry) {
+        Ok(image_id) => {
+            let references = entry.sentences.into_iter().map(|sentence| sentence.raw).collect();
+            Ok(ImageRecord { stem, file_name: entry.filename, image_id, split: entry.split, references })
+        }
+        Err(error) => Err(Box::new(Misnamed { file_name: entry.filename, split: entry.split, error })),
+    }
+}
+
+fn image_id(dataset: Dataset, path: &Path, index: usize, stem: &str, entry: &Entry) -> Result<ImageId, DataError> {
     let no_id = |place: &str, found: String, expected| DataError::ImageId {
         path: path.to_owned(),
         place: format!("`images[{index}].{place}`"),
         found,
         expected,
     };
-    let image_id = match dataset {
-        Dataset::Flickr30k => ImageId::Name(stem.clone()),
-        Dataset::Coco | Dataset::Vqa2 => ImageId::Number(coco_id(&stem).ok_or_else(|| {
+    Ok(match dataset {
+        Dataset::Flickr30k => ImageId::Name(stem.to_owned()),
+        Dataset::Coco | Dataset::Vqa2 => ImageId::Number(coco_id(stem).ok_or_else(|| {
             no_id("filename", format!("`{}`", entry.filename), "a name that ends in the number of a COCO image")
         })?),
         Dataset::Cc => ImageId::Number(
             entry.imgid.as_u64().ok_or_else(|| no_id("imgid", describe(Some(&entry.imgid)), "a whole number"))?,
         ),
-    };
-    let references = entry.sentences.into_iter().map(|sentence| sentence.raw).collect();
-    Ok(ImageRecord { stem, file_name: entry.filename, image_id, split: entry.split, references })
+    })
+}
+
+/// An image without an id: an error, should it be used.
+struct Misnamed {
+    file_name: String,
+    split: String,
+    error: DataError,
 }
 
 /// The number at the end of the name of a COCO image.
@@ -191,6 +191,9 @@ pub(super) fn read_valid(settings: &DataSettings) -> Result<HashSet<String>, Dat
         expected,
         help: "`data.valid_images` must name a JSON file whose keys, or entries, are the usable image file names",
     };
+    if let Ok(names) = annotation_file::names(&bytes) {
+        return Ok(names);
+    }
     match serde_json::from_slice(&bytes).map_err(|error| syntax(path, &error))? {
         Value::Object(names) => Ok(names.into_iter().map(|(name, _)| name).collect()),
         Value::Array(names) => names
@@ -205,7 +208,7 @@ pub(super) fn read_valid(settings: &DataSettings) -> Result<HashSet<String>, Dat
     }
 }
 
-/// The error of a file that did not fit [`File`]: its first misfit by place, or the parser's words.
+/// The error of a file that did not fit [`annotation_file::read`]: its first misfit by place, or the parser's words.
 fn explain(path: &Path, bytes: &[u8], error: &serde_json::Error) -> DataError {
     let misfit = serde_json::from_slice::<Value>(bytes).ok().and_then(|value| first_misfit(&value));
     match misfit {

@@ -4,6 +4,8 @@
 
 pub mod error;
 
+mod annotation_file;
+
 pub mod karpathy;
 
 pub mod vqa_imdb;

@@ -186,7 +186,11 @@ impl Scorers<'_> {
         self.places.of(self.places.meteor.as_ref(), "METEOR", "VLP_METEOR_DIR", "meteor-1.5.jar")
     }
 
-    fn native_meteor(&self) -> Result<Meteor, String> {
+    /// METEOR as this program computes it; compiles its paraphrases if that was not done yet.
+    ///
+    /// # Errors
+    /// What is missing and how to get it.
+    pub fn native_meteor(&self) -> Result<Meteor, String> {
         let (folder, cache) = self.meteor_folders()?;
         Meteor::open(&folder, &cache.join("meteor-cache")).map_err(|error| meteor_reason(&error))
     }

@@ -9,7 +9,7 @@
 //! assert!((bleu_1 - 2.0 / 3.0).abs() < 1e-9);
 //! ```
 
-use super::ngram::{MAX_ORDER, NgramCounts, for_each_common};
+use super::ngram::{Counts, Key, MAX_ORDER, for_each_common};
 
 /// Added to a numerator, so that a zero count gives a tiny score and not zero.
 const TINY: f64 = 1e-15;
@@ -31,13 +31,15 @@ pub struct BleuStatistics {
 
 impl BleuStatistics {
     /// Statistics of one candidate. With no reference at all, the reference length and the correct counts are 0.
-    pub fn new(candidate: &NgramCounts, references: &[NgramCounts]) -> Self {
+    pub fn new<K: Key>(candidate: &Counts<K>, references: &[Counts<K>]) -> Self {
         let length = candidate.len();
         let closest = references.iter().map(|r| (r.len().abs_diff(length), r.len())).min().map_or(0, |(_, len)| len);
+        let mut clipped: Vec<u32> = Vec::new();
         let correct = std::array::from_fn(|index| {
             let order = index + 1;
             let own = candidate.of_order(order);
-            let mut clipped = vec![0_u32; own.len()];
+            clipped.clear();
+            clipped.resize(own.len(), 0);
             for reference in references {
                 let theirs = reference.of_order(order);
                 for_each_common(own, theirs, |i, j| clipped[i] = clipped[i].max(theirs[j].1.min(own[i].1)));
@@ -79,6 +81,7 @@ impl BleuStatistics {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ngram::NgramCounts;
     use super::*;
 
     fn statistics(candidate: &[u32], references: &[&[u32]]) -> BleuStatistics {

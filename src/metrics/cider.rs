@@ -5,7 +5,8 @@
 
 use rayon::prelude::*;
 
-use super::ngram::{FastMap, Key, MAX_ORDER, NgramCounts, for_each_common};
+use super::ngram::{Counts, Key, MAX_ORDER, NgramCounts, for_each_common};
+use super::numbers::Numbers;
 
 /// Width of the Gaussian length penalty, in bigrams.
 const SIGMA: f64 = 6.0;
@@ -14,31 +15,52 @@ const SCALE: f64 = 10.0;
 
 /// Weights of n-grams from the number of documents (images, each with all its references) that hold them.
 #[derive(Debug, Clone, Default)]
-pub struct DocumentFrequencies {
+pub struct DocumentFrequencies<K = u128> {
     documents: usize,
-    /// By order: the weight of each n-gram that occurs in a document.
-    weights: [FastMap<Key, f64>; MAX_ORDER],
+    orders: [Weights<K>; MAX_ORDER],
 }
 
-impl DocumentFrequencies {
+/// The n-grams of one order that occur in a document: a number for each, and weights by number.
+#[derive(Debug, Clone, Default)]
+struct Weights<K> {
+    numbers: Numbers<K>,
+    weights: Vec<f64>,
+}
+
+/// The weights of the documents' own n-grams, so that they need not be looked up again.
+#[derive(Debug, Default)]
+pub(crate) struct OwnWeights {
+    /// By order: document after document, each n-gram of each reference in turn.
+    by_order: [Vec<f64>; MAX_ORDER],
+    /// Where each document begins.
+    starts: Vec<[usize; MAX_ORDER]>,
+}
+
+impl<K: Key> DocumentFrequencies<K> {
     /// Counts each n-gram once per document. An item of `documents` holds the references of one image.
-    pub fn new<D: AsRef<[NgramCounts]> + Sync>(documents: &[D]) -> Self {
-        let mut weights: [FastMap<Key, f64>; MAX_ORDER] = Default::default();
-        let total = (documents.len() as f64).ln();
-        weights.par_iter_mut().enumerate().for_each(|(index, weights)| {
-            let mut keys = Vec::new();
-            for document in documents {
-                keys.clear();
-                keys.extend(document.as_ref().iter().flat_map(|r| r.of_order(index + 1)).map(|&(key, _)| key));
-                keys.sort_unstable();
-                keys.dedup();
-                for &key in &keys {
-                    *weights.entry(key).or_insert(0.0) += 1.0;
-                }
+    pub fn new<D: AsRef<[Counts<K>]> + Sync>(documents: &[D]) -> Self {
+        Self::with_own(documents).0
+    }
+
+    /// [`Self::new`], and what [`Self::score_document`] needs.
+    pub(crate) fn with_own<D: AsRef<[Counts<K>]> + Sync>(documents: &[D]) -> (Self, OwnWeights) {
+        let mut weighed: [(Weights<K>, Vec<f64>); MAX_ORDER] = Default::default();
+        weighed.par_iter_mut().enumerate().for_each(|(index, weighed)| *weighed = weigh_order(documents, index + 1));
+        let mut next = [0; MAX_ORDER];
+        let starts = documents.iter().map(|document| {
+            let start = next;
+            for (index, next) in next.iter_mut().enumerate() {
+                *next += document.as_ref().iter().map(|r| r.of_order(index + 1).len()).sum::<usize>();
             }
-            weights.values_mut().for_each(|frequency| *frequency = total - frequency.ln());
+            start
         });
-        Self { documents: documents.len(), weights }
+        let mut own = OwnWeights { starts: starts.collect(), ..OwnWeights::default() };
+        let orders = std::array::from_fn(|index| {
+            let (weights, of_documents) = std::mem::take(&mut weighed[index]);
+            own.by_order[index] = of_documents;
+            weights
+        });
+        (Self { documents: documents.len(), orders }, own)
     }
 
     /// Number of documents; an n-gram that occurs in all of them has weight 0.
@@ -46,20 +68,13 @@ impl DocumentFrequencies {
         self.documents
     }
 
-    /// `ln(documents) - ln(max(1, df))`.
-    fn weight(&self, order: usize, key: Key) -> f64 {
-        self.weights[order - 1].get(&key).copied().unwrap_or_else(|| (self.documents as f64).ln())
-    }
-
-    /// `weights` becomes the weighted counts of all n-grams of a sentence; the norm of each order is returned.
-    fn weigh(&self, sentence: &NgramCounts, weights: &mut Vec<f64>) -> [f64; MAX_ORDER] {
-        weights.clear();
-        std::array::from_fn(|index| {
-            let start = weights.len();
-            let weigh = |&(key, count): &(Key, u32)| f64::from(count) * self.weight(index + 1, key);
-            weights.extend(sentence.of_order(index + 1).iter().map(weigh));
-            weights[start..].iter().map(|w| w * w).sum::<f64>().sqrt()
-        })
+    /// `ln(documents) - ln(max(1, df))` of all n-grams of a sentence, appended to `out`.
+    fn look_up(&self, sentence: &Counts<K>, out: &mut Vec<f64>) {
+        let unseen = (self.documents as f64).ln();
+        for (index, Weights { numbers, weights }) in self.orders.iter().enumerate() {
+            let weight = |key| numbers.get(key).map_or(unseen, |number| weights[number as usize]);
+            out.extend(sentence.of_order(index + 1).iter().map(|(key, _)| weight(*key)));
+        }
     }
 
     /// CIDEr of one candidate, 0 to 10: the mean over `references`, times 10.
@@ -68,15 +83,46 @@ impl DocumentFrequencies {
     /// `s_n = Σ min(g_candidate, g_reference)·g_reference / (|g_candidate|·|g_reference|) · exp(-Δ²/(2·6²))`,
     /// where Δ is the difference of the numbers of BIGRAMS (so sentences of no word and of one word count as equally long), and the
     /// division is left out where a norm is 0. The score is the mean of the four. 0 without references, and with one document only.
-    pub fn score(&self, candidate: &NgramCounts, references: &[NgramCounts]) -> f64 {
+    pub fn score(&self, candidate: &Counts<K>, references: &[Counts<K>]) -> f64 {
+        self.score_by(candidate, references, |reference, out| self.look_up(reference, out))
+    }
+
+    /// [`Self::score`] against the document at this place, whose n-grams are `references`.
+    pub(crate) fn score_document(
+        &self,
+        own: &OwnWeights,
+        document: usize,
+        candidate: &Counts<K>,
+        references: &[Counts<K>],
+    ) -> f64 {
+        let mut at = own.starts[document];
+        self.score_by(candidate, references, |reference, out| {
+            for (index, at) in at.iter_mut().enumerate() {
+                let count = reference.of_order(index + 1).len();
+                out.extend_from_slice(&own.by_order[index][*at..*at + count]);
+                *at += count;
+            }
+        })
+    }
+
+    /// `weights` appends the weights of a reference; it is called once for each, in order.
+    fn score_by(
+        &self,
+        candidate: &Counts<K>,
+        references: &[Counts<K>],
+        mut weights: impl FnMut(&Counts<K>, &mut Vec<f64>),
+    ) -> f64 {
         if references.is_empty() {
             return 0.0;
         }
-        let (mut own, mut theirs) = (Vec::new(), Vec::with_capacity(candidate.all().len()));
-        let norms = self.weigh(candidate, &mut own);
+        let (mut own, mut theirs) = (Vec::with_capacity(candidate.all().len()), Vec::new());
+        self.look_up(candidate, &mut own);
+        let norms = weigh(candidate, &mut own);
         let mut sums = [0.0; MAX_ORDER];
         for reference in references {
-            let reference_norms = self.weigh(reference, &mut theirs);
+            theirs.clear();
+            weights(reference, &mut theirs);
+            let reference_norms = weigh(reference, &mut theirs);
             let delta = candidate.total(2) as f64 - reference.total(2) as f64;
             let penalty = (-(delta * delta) / (2.0 * SIGMA * SIGMA)).exp();
             for (index, sum) in sums.iter_mut().enumerate() {
@@ -92,6 +138,38 @@ impl DocumentFrequencies {
         }
         sums.iter().sum::<f64>() / MAX_ORDER as f64 / references.len() as f64 * SCALE
     }
+}
+
+/// The weights of one order, and those of the documents' n-grams in turn.
+fn weigh_order<K: Key, D: AsRef<[Counts<K>]>>(documents: &[D], order: usize) -> (Weights<K>, Vec<f64>) {
+    let mut numbers = Numbers::default();
+    // By number: in how many documents, and the last of them, counted from 1.
+    let mut frequencies: Vec<(f64, u32)> = Vec::new();
+    let mut places: Vec<u32> = Vec::new();
+    for (document, references) in documents.iter().enumerate() {
+        let document = document as u32 + 1;
+        for (key, _) in references.as_ref().iter().flat_map(|r| r.of_order(order)) {
+            let number = numbers.number(*key, frequencies.len() as u32);
+            if number as usize == frequencies.len() {
+                frequencies.push((0.0, 0));
+            }
+            let (frequency, last) = &mut frequencies[number as usize];
+            if *last != document {
+                (*frequency, *last) = (*frequency + 1.0, document);
+            }
+            places.push(number);
+        }
+    }
+    let total = (documents.len() as f64).ln();
+    let weights: Vec<f64> = frequencies.iter().map(|(frequency, _)| total - frequency.ln()).collect();
+    let own = places.iter().map(|number| weights[*number as usize]).collect();
+    (Weights { numbers, weights }, own)
+}
+
+/// Makes weighted counts of a sentence's weights; the norm of each order is returned.
+fn weigh<K: Key>(sentence: &Counts<K>, weights: &mut [f64]) -> [f64; MAX_ORDER] {
+    weights.iter_mut().zip(sentence.all()).for_each(|(weight, (_, count))| *weight *= f64::from(*count));
+    std::array::from_fn(|index| weights[sentence.place(index + 1)].iter().map(|w| w * w).sum::<f64>().sqrt())
 }
 
 /// CIDEr of sentences given as word ids; document frequencies come from `references` itself, one document per candidate.

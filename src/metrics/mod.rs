@@ -26,6 +26,7 @@ pub mod bleu;
 pub mod cider;
 pub mod meteor;
 pub mod ngram;
+pub mod numbers;
 pub mod ptb_tokenizer;
 pub mod rouge;
 pub mod spice;
@@ -37,7 +38,7 @@ use rayon::prelude::*;
 
 use bleu::BleuStatistics;
 use cider::DocumentFrequencies;
-use ngram::{Interner, NgramCounts, Sentence};
+use ngram::{Counts, Interner, Key, NARROW, Sentence};
 use ptb_tokenizer::tokenize_lines;
 
 /// Names of the scores, in the order in which they are usually printed.
@@ -129,14 +130,14 @@ fn check<'a>(images: impl Iterator<Item = (&'a str, usize)>) -> Result<(), Metri
 }
 
 /// A sentence as the two kinds of metric see it.
-struct Prepared {
+struct Prepared<K> {
     sentence: Sentence,
-    counts: NgramCounts,
+    counts: Counts<K>,
 }
 
-impl From<Sentence> for Prepared {
+impl<K: Key> From<Sentence> for Prepared<K> {
     fn from(sentence: Sentence) -> Self {
-        let counts = NgramCounts::new(sentence.words());
+        let counts = Counts::new(sentence.words());
         Self { sentence, counts }
     }
 }
@@ -153,20 +154,27 @@ fn score<C: AsRef<str>>(candidates: &[C], references: &[&[String]]) -> CaptionSc
     let candidates: Vec<Sentence> = candidates.iter().map(|c| interner.sentence(c.as_ref())).collect();
     let references: Vec<Vec<Sentence>> =
         references.iter().map(|r| r.iter().map(|s| interner.sentence(s)).collect()).collect();
-    let candidates: Vec<Prepared> = candidates.into_par_iter().map(Prepared::from).collect();
-    let (sentences, counts): (Vec<Vec<Sentence>>, Vec<Vec<NgramCounts>>) = references
+    if interner.len() <= NARROW {
+        score_sentences::<u64>(candidates, references)
+    } else {
+        score_sentences::<u128>(candidates, references)
+    }
+}
+
+fn score_sentences<K: Key>(candidates: Vec<Sentence>, references: Vec<Vec<Sentence>>) -> CaptionScores {
+    let candidates: Vec<Prepared<K>> = candidates.into_par_iter().map(Prepared::from).collect();
+    let (sentences, counts): (Vec<Vec<Sentence>>, Vec<Vec<Counts<K>>>) = references
         .into_par_iter()
         .map(|image| image.into_iter().map(Prepared::from).map(|p| (p.sentence, p.counts)).unzip())
         .unzip();
-    let frequencies = DocumentFrequencies::new(&counts);
+    let (frequencies, own) = DocumentFrequencies::with_own(&counts);
     let images: Vec<ImageScores> = candidates
         .par_iter()
-        .zip(&sentences)
-        .zip(&counts)
-        .map(|((candidate, sentences), counts)| ImageScores {
-            bleu: BleuStatistics::new(&candidate.counts, counts),
-            rouge_l: rouge::rouge_l(candidate.sentence.pieces(), sentences.iter().map(Sentence::pieces)),
-            cider: frequencies.score(&candidate.counts, counts),
+        .enumerate()
+        .map(|(at, candidate)| ImageScores {
+            bleu: BleuStatistics::new(&candidate.counts, &counts[at]),
+            rouge_l: rouge::rouge_l(candidate.sentence.pieces(), sentences[at].iter().map(Sentence::pieces)),
+            cider: frequencies.score_document(&own, at, &candidate.counts, &counts[at]),
         })
         .collect();
     let mut total = BleuStatistics::default();

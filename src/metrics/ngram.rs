@@ -3,70 +3,76 @@
 //! Holds counting only. It does not decide what a word is (see `ptb_tokenizer.rs`) nor weigh an n-gram (see `cider.rs`).
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
+
+use super::numbers::{Numbers, Spread};
 
 /// Highest n-gram order.
 pub const MAX_ORDER: usize = 4;
 
-/// An n-gram of one fixed order: its word numbers, 32 bits each, the last word lowest.
-pub(crate) type Key = u128;
+/// An n-gram of one fixed order as an integer: its word numbers, the last word lowest. Keys of one order sort as their words do.
+pub trait Key: Spread + Ord + Send + Sync {
+    /// The n-gram that goes on with `word`.
+    fn then(self, word: u32) -> Self;
+}
 
-/// A hash map for keys that need no protection against crafted collisions.
-pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
-
-/// Multiply-and-fold hasher; the same on every run, so that results cannot depend on a random seed.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct FastHasher(u64);
-
-impl FastHasher {
-    fn mix(&mut self, value: u64) {
-        let wide = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
-        self.0 = (wide as u64) ^ ((wide >> 64) as u64);
+/// For any word numbers.
+impl Key for u128 {
+    fn then(self, word: u32) -> Self {
+        self << 32 | Self::from(word)
     }
 }
 
-impl Hasher for FastHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(8);
-        for chunk in &mut chunks {
-            self.mix(chunk.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)));
-        }
-        let rest = chunks.remainder();
-        self.mix(rest.iter().rev().fold(rest.len() as u64, |value, &byte| value << 8 | u64::from(byte)));
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.mix(u64::from(value));
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        self.mix(value as u64);
-        self.mix((value >> 64) as u64);
+/// For word numbers below [`NARROW`]: half as much to sort, to hash and to keep.
+impl Key for u64 {
+    fn then(self, word: u32) -> Self {
+        self << 16 | Self::from(word)
     }
 }
+
+/// How many different words fit keys of 64 bits.
+pub(crate) const NARROW: usize = 1 << 16;
 
 /// Gives equal words equal numbers, in order of first appearance.
 #[derive(Debug, Default)]
 pub(crate) struct Interner<'a> {
-    numbers: FastMap<&'a str, u32>,
+    /// Words of up to eight bytes, which is most, as an integer.
+    short: Numbers<u64>,
+    long: HashMap<&'a str, u32>,
+    len: u32,
 }
 
 impl<'a> Interner<'a> {
     /// The number of `word`.
     pub(crate) fn number(&mut self, word: &'a str) -> u32 {
-        let next = self.numbers.len() as u32;
-        *self.numbers.entry(word).or_insert(next)
+        let next = self.len;
+        let number = match as_integer(word.as_bytes()) {
+            Some(key) => self.short.number(key, next),
+            None => *self.long.entry(word).or_insert(next),
+        };
+        self.len += u32::from(number == next);
+        number
+    }
+
+    /// How many different words there were.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
     }
 
     /// The words of a tokenised sentence under the two splitting rules of the COCO tools.
     pub(crate) fn sentence(&mut self, text: &'a str) -> Sentence {
         if is_simple(text.as_bytes()) {
-            return Sentence { words: text.split(' ').map(|w| self.number(w)).collect(), pieces: None };
+            let mut words = Vec::with_capacity(text.len() / 4 + 1);
+            let mut start = 0;
+            // Words are short: looking at each byte beats a search that is made for long ones.
+            for (at, byte) in text.bytes().enumerate() {
+                if byte == b' ' {
+                    words.push(self.number(&text[start..at]));
+                    start = at + 1;
+                }
+            }
+            words.push(self.number(&text[start..]));
+            return Sentence { words, pieces: None };
         }
         let words = text.split(is_python_space).filter(|w| !w.is_empty()).map(|w| self.number(w)).collect();
         let plain = !text.is_empty()
@@ -77,6 +83,12 @@ impl<'a> Interner<'a> {
         let pieces = (!plain).then(|| text.split(' ').map(|w| self.number(w)).collect());
         Sentence { words, pieces }
     }
+}
+
+/// Up to eight bytes, none of them zero, as an integer of their own.
+fn as_integer(word: &[u8]) -> Option<u64> {
+    let short = word.len() <= 8 && !word.contains(&0);
+    short.then(|| word.iter().rev().fold(0, |integer, byte| integer << 8 | u64::from(*byte)))
 }
 
 /// Whether a text has printable ASCII and single spaces between words only, so that both rules split it alike.
@@ -115,24 +127,29 @@ impl Sentence {
     }
 }
 
+/// [`Counts`] of any words.
+pub type NgramCounts = Counts<u128>;
+
 /// How often each n-gram of orders 1 to 4 occurs in one sentence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NgramCounts {
+pub struct Counts<K> {
     words: usize,
     /// Order after order, each ascending.
-    all: Vec<(Key, u32)>,
+    all: Vec<(K, u32)>,
     /// Where each order ends.
     ends: [usize; MAX_ORDER],
 }
 
-impl NgramCounts {
-    /// Counts the n-grams of `words`.
+impl<K: Key> Counts<K> {
+    /// Counts the n-grams of `words`, whose numbers fit the keys.
     pub fn new(words: &[u32]) -> Self {
         let mut all = Vec::with_capacity(MAX_ORDER * words.len());
-        let mut keys: Vec<Key> = Vec::with_capacity(words.len());
+        let mut keys: Vec<K> = Vec::with_capacity(words.len());
         let ends = std::array::from_fn(|index| {
             keys.clear();
-            keys.extend(words.windows(index + 1).map(pack));
+            keys.extend(
+                words.windows(index + 1).map(|words| words.iter().fold(K::default(), |key, &word| key.then(word))),
+            );
             keys.sort_unstable();
             all.extend(keys.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)));
             all.len()
@@ -156,12 +173,12 @@ impl NgramCounts {
     }
 
     /// The distinct n-grams of `order` (1 to 4) with their counts, in ascending order of the key.
-    pub(crate) fn of_order(&self, order: usize) -> &[(Key, u32)] {
+    pub(crate) fn of_order(&self, order: usize) -> &[(K, u32)] {
         &self.all[self.place(order)]
     }
 
     /// The distinct n-grams of all orders, one order after the other.
-    pub(crate) fn all(&self) -> &[(Key, u32)] {
+    pub(crate) fn all(&self) -> &[(K, u32)] {
         &self.all
     }
 
@@ -172,12 +189,8 @@ impl NgramCounts {
     }
 }
 
-fn pack(words: &[u32]) -> Key {
-    words.iter().fold(0, |key, &word| key << 32 | Key::from(word))
-}
-
 /// Calls `f(i, j)` with the places of each key that both sorted lists hold.
-pub(crate) fn for_each_common<A, B>(left: &[(Key, A)], right: &[(Key, B)], mut f: impl FnMut(usize, usize)) {
+pub(crate) fn for_each_common<K: Ord, A, B>(left: &[(K, A)], right: &[(K, B)], mut f: impl FnMut(usize, usize)) {
     let (mut i, mut j) = (0, 0);
     while i < left.len() && j < right.len() {
         match left[i].0.cmp(&right[j].0) {
@@ -209,6 +222,20 @@ mod tests {
     }
 
     #[test]
+    fn narrow_keys_count_and_sort_alike() {
+        let words = [65_535, 0, 7, 65_535, 0, 7, 3, 0, 7];
+        let (wide, narrow) = (NgramCounts::new(&words), Counts::<u64>::new(&words));
+        let numbers = |key: u128| (0..4).rev().map(|i| (key >> (32 * i)) as u32).collect::<Vec<_>>();
+        let narrow_numbers = |key: u64| (0..4).rev().map(|i| (key >> (16 * i)) as u32 & 0xffff).collect::<Vec<_>>();
+        for order in 1..=MAX_ORDER {
+            let wide: Vec<_> = wide.of_order(order).iter().map(|&(key, count)| (numbers(key), count)).collect();
+            let narrow: Vec<_> =
+                narrow.of_order(order).iter().map(|&(key, count)| (narrow_numbers(key), count)).collect();
+            assert_eq!(wide, narrow);
+        }
+    }
+
+    #[test]
     fn two_splitting_rules() {
         let mut interner = Interner::default();
         let plain = interner.sentence("a b a");
@@ -221,6 +248,17 @@ mod tests {
         assert_eq!((double.words().len(), double.pieces().len()), (2, 3));
         let separator = interner.sentence("a\u{1c}b");
         assert_eq!((separator.words(), separator.pieces().len()), (&[0, 1][..], 1));
+    }
+
+    #[test]
+    fn words_short_long_and_odd() {
+        let mut interner = Interner::default();
+        let words = ["", "a", "eightbyt", "ninebytes", "a\0", "\0", "\u{e9}", "\0\0", "ninebytez"];
+        for (number, word) in (0..).zip(words) {
+            assert_eq!(interner.number(word), number, "{word:?}");
+        }
+        assert_eq!(words.map(|word| interner.number(word)), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(interner.len(), 9);
     }
 
     #[test]

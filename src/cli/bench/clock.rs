@@ -13,10 +13,16 @@ pub struct Row {
     pub work: String,
     /// Samples or images.
     pub items: usize,
+    /// Samples or images per batch, where there are batches.
+    pub batch: Option<usize>,
+    /// Beams per image, in beam search.
+    pub beams: Option<usize>,
     /// Seconds of each repetition.
     pub seconds: Vec<f64>,
     /// Floating-point operations of its matrix products; none where there are none to speak of.
     pub flops: Option<f64>,
+    /// Bytes that it has to read and write, where that is what it is about.
+    pub bytes: Option<f64>,
     /// What it is called in the reference's timings; several are added.
     pub reference: Vec<String>,
 }
@@ -78,8 +84,11 @@ impl Clock {
             part: self.part,
             work: work.to_owned(),
             items: self.items,
+            batch: None,
+            beams: None,
             seconds,
             flops,
+            bytes: None,
             reference,
         };
         let mut rows: Vec<Row> =
@@ -87,10 +96,10 @@ impl Clock {
         if rows.len() > 1 {
             let repetitions = rows.iter().map(|row| row.seconds.len()).min().unwrap_or(0);
             let sums = (0..repetitions).map(|i| rows.iter().map(|row| row.seconds[i]).sum()).collect();
-            let flops = rows.iter().filter_map(|row| row.flops).sum();
+            let flops = rows.iter().filter_map(|row| row.flops).reduce(|sum, flops| sum + flops);
             let mut reference = Vec::new();
             rows.iter().flat_map(|row| &row.reference).for_each(|key| reference.push(key.clone()));
-            rows.push(row("all", sums, (Some(flops), reference)));
+            rows.push(row("all", sums, (flops, reference)));
         }
         rows
     }
@@ -119,8 +128,11 @@ mod tests {
             part: Part::Beam,
             work: String::new(),
             items: 1,
+            batch: None,
+            beams: None,
             seconds: seconds.to_vec(),
             flops: None,
+            bytes: None,
             reference: vec![],
         };
         assert_eq!(row(&[3.0, 1.0, 2.0]).median(), 2.0);

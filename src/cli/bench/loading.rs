@@ -1,4 +1,5 @@
-//! Times of data loading: training batches from files as the original lays them out, by one thread, the files in the page cache.
+//! Times of data loading: training batches from files as the original lays them out, by one thread and by the threads of a training, the
+//! files in the page cache.
 //!
 //! 200 images as in the reference's timings, each loaded five times; unlike there, the samples are put together to batches.
 
@@ -16,7 +17,7 @@ use crate::config::DataSettings;
 use crate::data::DataError;
 use crate::data::batch::BatchSource;
 use crate::data::karpathy::{CaptionData, ImageId, ImageRecord, Sample};
-use crate::data::loader::in_batches;
+use crate::data::loader::{in_batches, training_batches};
 use crate::data::random::Draw;
 use crate::data::region_store::RegionStore;
 use crate::data::sample::Sampler;
@@ -30,8 +31,8 @@ const ROUNDS: usize = 5;
 /// Word pieces of each caption.
 const PIECES: usize = 11;
 
-/// Loads all samples, in batches of `size`.
-pub fn loader(world: &World, size: usize, repetitions: usize) -> Result<Vec<Row>, Failure> {
+/// Loads all samples, in batches of `size`: one batch after the other, and ahead of their use by each of these numbers of threads.
+pub fn loader(world: &World, size: usize, threads: &[u16], repetitions: usize) -> Result<Vec<Row>, Failure> {
     let folder = Scratch::new()?;
     let settings = write(folder.path(), &world.settings.data).map_err(|error| unwritable(folder.path(), &error))?;
     let data_error = |error: DataError| Failure::new(exit::DATA, error);
@@ -57,7 +58,30 @@ pub fn loader(world: &World, size: usize, repetitions: usize) -> Result<Vec<Row>
         Size::Base => vec![format!("loader: {} samples, one process, no collation", samples.len())],
         Size::Tiny => Vec::new(),
     };
-    Ok(clock.rows(|_| (None, reference.clone())))
+    let mut rows = clock.rows(|_| (None, reference.clone()));
+    for workers in threads {
+        let settings = DataSettings { workers: usize::from(*workers), ..settings.clone() };
+        let mut clock = Clock::new(Part::Loader, samples.len());
+        for repetition in 0..=repetitions {
+            let load = || {
+                let made = training_batches(source.clone(), repetition as u64, batches.clone(), 0, &settings);
+                made.map(|batch| batch.map(|batch| drop(std::hint::black_box(batch)))).collect::<Result<(), _>>()
+            };
+            clock.time("ahead", load).map_err(data_error)?;
+        }
+        let name = if *workers == 1 { "by 1 thread".to_owned() } else { format!("by {workers} threads") };
+        rows.extend(clock.rows(|_| (None, Vec::new())).into_iter().map(|row| Row { work: name.clone(), ..row }));
+    }
+    let bytes = samples.len() * bytes_of_a_sample(&settings);
+    rows.iter_mut().for_each(|row| row.bytes = Some(bytes as f64));
+    Ok(rows)
+}
+
+/// What is read of the files for a sample, and written to its batch.
+fn bytes_of_a_sample(data: &DataSettings) -> usize {
+    let (features, classes) = (data.region_feature_size, data.num_region_classes);
+    let (read, written) = (2 * (features + classes) + 4 * 6, 4 * (features + 6 + classes));
+    data.num_regions * (read + written)
 }
 
 fn stem(image: usize) -> String {

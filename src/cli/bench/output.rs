@@ -6,7 +6,8 @@ use super::super::score::output::table;
 use super::Measurements;
 use super::reference::Reference;
 
-const TIMES: [&str; 8] = ["Part", "Work", "Median s", "Least", "Most", "Per second", "GFLOP", "Of matrix rate"];
+const TIMES: [&str; 10] =
+    ["Part", "Work", "Batch", "Median s", "Least", "Most", "Per second", "GFLOP", "Of matrix rate", "Of copy rate"];
 
 /// What the machine can do, the times, the memory; with a reference, its numbers and how many times faster this is.
 pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
@@ -16,6 +17,7 @@ pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
         ("Threads", found.threads.to_string()),
         ("Matrix products, GFLOP/s", format!("{:.0}", found.rates.matrix_gflops)),
         ("Copies, GB/s", format!("{:.1}", found.rates.copy_gb_per_s)),
+        ("Copies by one thread, GB/s", format!("{:.1}", found.rates.copy_gb_per_s_one_thread)),
     ];
     let machine: Vec<Vec<String>> = machine.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
 
@@ -28,12 +30,15 @@ pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
         .iter()
         .map(|row| {
             let (median, [least, most]) = (row.median(), row.range());
-            let mut cells = vec![row.part.name().to_owned(), row.work.clone()];
+            let mut cells = vec![row.part.name().to_owned(), row.work.clone(), batch(row.batch, row.beams)];
             cells.extend([median, least, most].map(seconds));
             cells.push(format!("{:.1}", row.items as f64 / median));
             cells.push(row.flops.map_or(String::new(), |flops| format!("{:.1}", flops / 1e9)));
             let share = row.flops.map(|flops| flops / median / 1e9 / found.rates.matrix_gflops);
-            cells.push(share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0)));
+            let of_copies = row.bytes.map(|bytes| bytes / median / 1e9 / found.rates.copy_gb_per_s);
+            cells.extend(
+                [share, of_copies].map(|share| share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0))),
+            );
             if let Some(reference) = reference {
                 let theirs = reference.sum(&row.reference);
                 cells.push(theirs.map_or(String::new(), seconds));
@@ -43,7 +48,7 @@ pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
         })
         .collect();
 
-    let mut header_of_memory = text(&["Part", "Peak MiB"]);
+    let mut header_of_memory = text(&["Part", "Work", "Batch", "Before MiB", "Peak MiB"]);
     if reference.is_some() {
         header_of_memory.extend(text(&["Reference MiB", "Share"]));
     }
@@ -51,7 +56,8 @@ pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
         .memory
         .iter()
         .map(|memory| {
-            let mut cells = vec![memory.part.name().to_owned(), memory.mib.to_string()];
+            let mut cells = vec![memory.part.name().to_owned(), memory.work.clone(), batch(memory.batch, memory.beams)];
+            cells.extend([memory.start_mib, memory.mib].map(|mib| mib.to_string()));
             if let Some(reference) = reference {
                 let theirs = reference.sum(memory.reference.as_slice());
                 cells.push(theirs.map_or(String::new(), |theirs| format!("{theirs:.0}")));
@@ -60,8 +66,17 @@ pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
             cells
         })
         .collect();
-    [table(&text(&["Machine", ""]), &machine, 1), table(&header, &rows, 2), table(&header_of_memory, &memory, 1)]
+    [table(&text(&["Machine", ""]), &machine, 1), table(&header, &rows, 2), table(&header_of_memory, &memory, 2)]
         .join("\n")
+}
+
+/// Images per batch, and rows of each.
+fn batch(batch: Option<usize>, beams: Option<usize>) -> String {
+    match (batch, beams) {
+        (Some(batch), Some(beams)) => format!("{batch} × {beams}"),
+        (Some(batch), None) => batch.to_string(),
+        _ => String::new(),
+    }
 }
 
 /// Four digits that count.
@@ -82,10 +97,13 @@ pub fn json(found: &Measurements, reference: Option<&Reference>) -> String {
                 "part": row.part.name(),
                 "work": row.work,
                 "items": row.items,
+                "batch": row.batch,
+                "beams": row.beams,
                 "seconds": { "median": median, "least": least, "most": most, "all": row.seconds },
                 "items_per_s": row.items as f64 / median,
                 "flops": row.flops,
                 "of_matrix_rate": row.flops.map(|flops| flops / median / 1e9 / found.rates.matrix_gflops),
+                "of_copy_rate": row.bytes.map(|bytes| bytes / median / 1e9 / found.rates.copy_gb_per_s),
                 "reference_s": theirs,
                 "times_as_fast": theirs.map(|theirs| theirs / median),
             })
@@ -98,6 +116,10 @@ pub fn json(found: &Measurements, reference: Option<&Reference>) -> String {
             let theirs = reference.and_then(|reference| reference.sum(memory.reference.as_slice()));
             json!({
                 "part": memory.part.name(),
+                "work": memory.work,
+                "batch": memory.batch,
+                "beams": memory.beams,
+                "start_mib": memory.start_mib,
                 "peak_mib": memory.mib,
                 "reference_mib": theirs,
                 "share": theirs.map(|theirs| memory.mib as f64 / theirs),
@@ -110,6 +132,7 @@ pub fn json(found: &Measurements, reference: Option<&Reference>) -> String {
         "size": found.size.name(),
         "matrix_gflops": found.rates.matrix_gflops,
         "copy_gb_per_s": found.rates.copy_gb_per_s,
+        "copy_gb_per_s_one_thread": found.rates.copy_gb_per_s_one_thread,
         "times": times,
         "memory": memory,
     });

@@ -3,6 +3,7 @@
 //! As the COCO tools do, it scores the images that have a prediction, in the order of the annotations' `images`.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use super::super::context::{Failure, exit};
 use super::super::places::scorers;
@@ -117,6 +118,12 @@ fn references(file: &Document) -> Result<References, FileError> {
         );
     }
     Ok(References { order, captions })
+}
+
+/// What people wrote about each image of a COCO annotations file, in its order; images without captions left out.
+pub fn human_captions(path: &Path, flag: &'static str) -> Result<Vec<Vec<String>>, FileError> {
+    let References { order, mut captions } = references(&Document::read(path, flag)?)?;
+    Ok(order.iter().filter_map(|id| captions.remove(id)).collect())
 }
 
 /// The images that are scored; those that cannot be are an error, those that nobody predicted a warning.

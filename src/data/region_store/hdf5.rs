@@ -1,39 +1,55 @@
 //! Tables in HDF5 files.
 //!
-//! Contiguous, uncompressed float16 and float32 tables (as `create_dataset(name, data=…)` makes them) are read through a memory
-//! map of the file, without the library and its global lock; chunked, compressed and big-endian ones go through the library.
-//! Files are taken to be at rest: one that is cut short while it is mapped ends the process.
+//! Contiguous, uncompressed float16 and float32 tables (as `create_dataset(name, data=…)` makes them) are found (see `index`) and
+//! read through a memory map of the file, without the library and its global lock; chunked, compressed and big-endian ones go
+//! through the library. Files are taken to be at rest: one that is cut short while it is mapped ends the process.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ::hdf5::datatype::ByteOrder;
 use ::hdf5::types::{FloatSize, TypeDescriptor};
-use ::hdf5::{Dataset, Datatype, File};
+use ::hdf5::{Datatype, File};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use memmap2::Mmap;
 
 use crate::data::error::{DataError, RegionProblem};
 
-use super::{Table, check_shape, decode_half, decode_single};
+use super::{Table, check_shape, decode_half, decode_single, index};
 
 /// Open files at most: features and class scores for each of the 1000 endings, boxes, and what the process needs besides.
 const OPEN_FILES: u64 = 2 * 1000 + 1 + 500;
+
+/// How many tables are read from files before the pages mapped for them are given back: at most 400 MB of the largest.
+const READS_BETWEEN_RELEASES: usize = 1024;
 
 /// The feature and class files `<prefix>_featNNN.h5` and `<prefix>_clsNNN.h5`, NNN = the last three characters of the stem.
 #[derive(Debug)]
 pub struct Hdf5Tables {
     prefix: String,
     files: RwLock<HashMap<PathBuf, Arc<TableFile>>>,
+    reads: Reads,
+}
+
+/// Counts reads; what was mapped counts as memory of the process until it is given back, though the system could take it any time.
+#[derive(Debug, Default)]
+pub struct Reads(AtomicUsize);
+
+impl Reads {
+    /// Notes one more, and whether it is time to give pages back.
+    pub fn is_full(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) % READS_BETWEEN_RELEASES == READS_BETWEEN_RELEASES - 1
+    }
 }
 
 impl Hdf5Tables {
     /// Notes the prefix; files are opened at first use and then stay open.
     pub fn open(prefix: &str) -> Result<Self, DataError> {
         allow_open_files();
-        Ok(Self { prefix: prefix.to_owned(), files: RwLock::default() })
+        Ok(Self { prefix: prefix.to_owned(), files: RwLock::default(), reads: Reads::default() })
     }
 
     /// The file in which a table lies.
@@ -48,7 +64,22 @@ impl Hdf5Tables {
 
     /// A table of an image.
     pub fn read(&self, table: Table, stem: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
-        self.file(self.path(table, stem)?)?.read(table, stem, shape, out)
+        self.file(self.path(table, stem)?)?.read(table, stem, shape, out)?;
+        self.count();
+        Ok(())
+    }
+
+    /// As [`Self::read`], without the numbers.
+    pub fn check(&self, table: Table, stem: &str, shape: [usize; 2]) -> Result<(), DataError> {
+        self.file(self.path(table, stem)?)?.check(table, stem, shape)?;
+        self.count();
+        Ok(())
+    }
+
+    fn count(&self) {
+        if self.reads.is_full() {
+            self.files.read().unwrap_or_else(PoisonError::into_inner).values().for_each(|file| file.release());
+        }
     }
 
     fn file(&self, path: PathBuf) -> Result<Arc<TableFile>, DataError> {
@@ -65,12 +96,14 @@ impl Hdf5Tables {
     }
 }
 
-/// An open HDF5 file whose datasets are tables named after images. About 90 bytes are kept per dataset in use.
+/// An HDF5 file whose datasets are tables named after images. Nothing is kept of tables that `index` finds; of others that are
+/// in use about 90 bytes each, and what the library keeps.
 #[derive(Debug)]
 pub struct TableFile {
     path: PathBuf,
-    file: File,
     map: Mmap,
+    /// Opened when a table needs it.
+    library: OnceLock<File>,
     places: RwLock<HashMap<Box<str>, Place>>,
 }
 
@@ -100,11 +133,9 @@ impl TableFile {
         if !has_signature(&map) {
             return Err(DataError::region(path, "", RegionProblem::NotHdf5));
         }
-        // No locks: many file systems of clusters have none, and nobody writes.
-        let mut options = File::with_options();
-        options.with_fapl(|access| access.file_locking(false));
-        let file = options.open(path).map_err(|error| unreadable(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), file, map, places: RwLock::default() })
+        // The library looks at the file as a whole, and lets go of it.
+        open(path).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Self { path: path.to_owned(), map, library: OnceLock::new(), places: RwLock::default() })
     }
 
     /// Where the file lies.
@@ -114,37 +145,65 @@ impl TableFile {
 
     /// The table `dataset`, which must have this shape; `out` holds as many numbers.
     pub fn read(&self, table: Table, dataset: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
-        let known = self.places.read().unwrap_or_else(PoisonError::into_inner).get(dataset).copied();
-        let place = match known {
-            Some(place) => place,
-            None => {
-                let place = self.find(table, dataset, shape)?;
-                self.places.write().unwrap_or_else(PoisonError::into_inner).insert(dataset.into(), place);
-                place
-            }
-        };
+        let place = self.place(table, dataset, shape)?;
         match place {
             Place::Half(offset) => decode_half(self.bytes(dataset, offset, 2 * out.len())?, out),
             Place::Single(offset) => decode_single(self.bytes(dataset, offset, 4 * out.len())?, out),
             Place::LibraryHalf => {
-                let numbers = self.dataset(dataset).and_then(|d| d.read_raw::<f16>());
+                let numbers = self.library()?.dataset(dataset).and_then(|d| d.read_raw::<f16>());
                 numbers.map_err(|error| self.unreadable(dataset, &error))?.convert_to_f32_slice(out);
             }
             Place::Library => {
-                let count = self.dataset(dataset).and_then(|d| d.read_into_raw(out));
+                let count = self.library()?.dataset(dataset).and_then(|d| d.read_into_raw(out));
                 count.map_err(|error| self.unreadable(dataset, &error))?;
             }
         }
         Ok(())
     }
 
-    /// Opens a dataset once to check it and to see how it can be read.
+    /// As [`Self::read`], without the numbers.
+    pub fn check(&self, table: Table, dataset: &str, shape: [usize; 2]) -> Result<(), DataError> {
+        self.place(table, dataset, shape).map(drop)
+    }
+
+    /// Gives back the pages that were mapped; the system's cache of the file stays.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        // SAFETY: the map is of a file and read only: what is looked at again, also by another thread now, is mapped again with the same bytes.
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+
+    /// How a table is read, having checked it.
+    fn place(&self, table: Table, dataset: &str, shape: [usize; 2]) -> Result<Place, DataError> {
+        if let Some(found) = index::find(&self.map, dataset) {
+            check_shape(&self.path, dataset, table, &found.shape, shape)?;
+            return Ok(if found.half { Place::Half(found.offset) } else { Place::Single(found.offset) });
+        }
+        if let Some(place) = self.places.read().unwrap_or_else(PoisonError::into_inner).get(dataset) {
+            return Ok(*place);
+        }
+        let place = self.find(table, dataset, shape)?;
+        self.places.write().unwrap_or_else(PoisonError::into_inner).insert(dataset.into(), place);
+        Ok(place)
+    }
+
+    fn library(&self) -> Result<&File, DataError> {
+        if let Some(file) = self.library.get() {
+            return Ok(file);
+        }
+        let file = open(&self.path)
+            .map_err(|error| DataError::region(&self.path, "", RegionProblem::Unreadable(error.to_string())))?;
+        Ok(self.library.get_or_init(|| file))
+    }
+
+    /// Opens a dataset by the library to check it and to see how it can be read.
     fn find(&self, table: Table, dataset: &str, shape: [usize; 2]) -> Result<Place, DataError> {
-        if !self.file.link_exists(dataset) {
+        let file = self.library()?;
+        if !file.link_exists(dataset) {
             return Err(DataError::region(&self.path, dataset, RegionProblem::NoDataset));
         }
         let inspect = || -> ::hdf5::Result<(Vec<usize>, Datatype, Option<u64>, bool)> {
-            let found = self.dataset(dataset)?;
+            let found = file.dataset(dataset)?;
             let whole = found.dcpl()?.filters().is_empty();
             Ok((found.shape(), found.dtype()?, found.offset(), whole))
         };
@@ -164,10 +223,6 @@ impl TableFile {
         }
     }
 
-    fn dataset(&self, dataset: &str) -> ::hdf5::Result<Dataset> {
-        self.file.dataset(dataset)
-    }
-
     fn bytes(&self, dataset: &str, offset: usize, length: usize) -> Result<&[u8], DataError> {
         let range = offset..offset.saturating_add(length);
         let bytes =
@@ -180,6 +235,13 @@ impl TableFile {
     fn unreadable(&self, dataset: &str, error: &::hdf5::Error) -> DataError {
         DataError::region(&self.path, dataset, RegionProblem::Unreadable(error.to_string()))
     }
+}
+
+/// Opens a file by the library. No locks: many file systems of clusters have none, and nobody writes.
+fn open(path: &Path) -> ::hdf5::Result<File> {
+    let mut options = File::with_options();
+    options.with_fapl(|access| access.file_locking(false));
+    options.open(path)
 }
 
 /// HDF5's signature stands at the start of a file, or at 512, 1024, 2048, … after a block of the user's.

@@ -1,10 +1,11 @@
 //! Region features, class scores and boxes of images, wherever they lie.
 //!
-//! [`RegionStore`] hands out one image's tables as f32 and its position vectors. Every HDF5 file is opened once; datasets are
-//! found when they are first asked for. Values are not judged here (see `verify`), only presence, shape and element type.
+//! [`RegionStore`] hands out one image's tables as f32 and its position vectors. Every HDF5 file is opened once; tables are
+//! found in the files' own indices when they are asked for. Values are not judged here (see `verify`), only presence, shape and element type.
 
 mod boxes;
 mod hdf5;
+mod index;
 mod npy;
 
 use std::cell::RefCell;
@@ -119,6 +120,16 @@ impl RegionStore {
         let [rows, columns] = self.shape(table);
         out.resize(rows * columns, 0.0);
         self.fill(table, stem, out)
+    }
+
+    /// Finds a table and checks its shape and element type, without reading its numbers; of npy files only whether they are there.
+    pub fn check_table(&self, table: Table, stem: &str) -> Result<(), DataError> {
+        let shape = self.shape(table);
+        match (table, &self.tables) {
+            (Table::Boxes, _) => self.boxes.check(stem, shape),
+            (_, Tables::Hdf5(files)) => files.check(table, stem, shape),
+            (_, Tables::Npy(files)) => files.check(table, stem),
+        }
     }
 
     /// Rows and columns of a table.

@@ -32,6 +32,13 @@ impl NpyTables {
         self.folder.join(format!("{stem}{suffix}.npy"))
     }
 
+    /// Whether the file of a table is there.
+    pub fn check(&self, table: Table, stem: &str) -> Result<(), DataError> {
+        let path = self.path(table, stem);
+        let missing = || DataError::region(&path, "", RegionProblem::NoFile { key: "data.region_prefix" });
+        if path.is_file() { Ok(()) } else { Err(missing()) }
+    }
+
     /// A table of an image.
     pub fn read(&self, table: Table, stem: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
         let path = self.path(table, stem);

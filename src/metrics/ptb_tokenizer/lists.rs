@@ -49,7 +49,7 @@ const SPLIT: &[(&str, usize)] =
     &[("cannot", 3), ("d'ye", 2), ("gimme", 3), ("gonna", 3), ("gotta", 3), ("lemme", 3), ("more'n", 4), ("wanna", 3)];
 
 /// Longest entry of any list.
-const LONGEST: usize = 12;
+pub(super) const LONGEST: usize = 12;
 
 /// What the period after an abbreviation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,10 @@ pub(super) fn is_extension(word: &[char]) -> bool {
 /// Length of the first token if `word` is written as two.
 pub(super) fn split_point(word: &[char]) -> Option<usize> {
     let mut buffer = [0_u8; LONGEST];
+    // All entries begin with one of these.
+    if !matches!(word.first()?.to_ascii_lowercase(), 'c' | 'd' | 'g' | 'l' | 'm' | 'w') {
+        return None;
+    }
     let lower = lower_ascii(word, &mut buffer)?;
     SPLIT.iter().find(|(entry, _)| *entry == lower).map(|&(_, length)| length)
 }
@@ -142,6 +146,9 @@ mod tests {
             ("A", true, false),
         ] {
             assert_eq!(starts_sentence(&chars(word), period), expected, "{word} {period}");
+        }
+        for &(word, length) in SPLIT {
+            assert_eq!(split_point(&chars(word)), Some(length));
         }
         assert_eq!(split_point(&chars("Cannot")), Some(3));
         assert_eq!(abbreviation(&[]), None);

@@ -13,6 +13,7 @@ mod classes;
 mod lists;
 mod markup;
 mod numbers;
+mod plain;
 mod quotes;
 mod scanner;
 mod spelling;
@@ -20,6 +21,7 @@ mod words;
 
 use rayon::prelude::*;
 
+use plain::plain_tokens;
 use scanner::Scanner;
 
 /// Characters of the next line that can matter: leading white space aside, the longest word of interest has 12 letters.
@@ -46,12 +48,21 @@ pub enum NextLine<'a> {
 ///
 /// Line ends within the caption (U+000A to U+000D, U+2028, U+2029) count as spaces. A token may hold U+00A0 (`22 3/4`).
 pub fn ptb(text: &str, next: NextLine<'_>) -> String {
-    Scanner::new(text, next).run()
+    tokens(text, next, true)
 }
 
 /// [`ptb`] with the punctuation tokens of the COCO tools removed: what BLEU, ROUGE-L and CIDEr are computed from.
 pub fn tokenize(text: &str, next: NextLine<'_>) -> String {
-    remove_punctuation(&ptb(text, next))
+    tokens(text, next, false)
+}
+
+fn tokens(text: &str, next: NextLine<'_>, punctuation: bool) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 4);
+    let at = plain_tokens(text, punctuation, &mut out);
+    if at < text.len() {
+        Scanner::new(&text[at..], next).run(punctuation, &mut out);
+    }
+    out
 }
 
 /// [`tokenize`] for each of `lines`, each of which sees the lines after it, as in the text that the COCO tools tokenise at once.
@@ -84,17 +95,10 @@ fn joined<S: AsRef<str>>(lines: &[S]) -> String {
     text
 }
 
-fn remove_punctuation(tokens: &str) -> String {
-    let mut kept = String::with_capacity(tokens.len());
+/// Whether the COCO tools remove this token.
+fn is_removed(token: &str) -> bool {
     // No punctuation begins with a letter or digit, and most tokens do.
-    let is_word = |token: &str| token.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-    for token in tokens.split(' ').filter(|token| is_word(token) || !PUNCTUATION.contains(token)) {
-        if !kept.is_empty() {
-            kept.push(' ');
-        }
-        kept.push_str(token);
-    }
-    kept
+    !token.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric) && PUNCTUATION.contains(&token)
 }
 
 #[cfg(test)]

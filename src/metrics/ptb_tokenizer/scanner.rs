@@ -5,7 +5,7 @@
 
 use super::classes::{Class, class_of, is_run, rewritten};
 use super::spelling::{Spelling, push_spelled};
-use super::{LOOKAHEAD, NextLine};
+use super::{LOOKAHEAD, NextLine, is_removed};
 
 /// A caption with the beginning of the next line behind it.
 pub(super) struct Scanner {
@@ -59,9 +59,8 @@ impl Scanner {
         Self { chars, classes, end }
     }
 
-    /// All tokens, separated by single spaces.
-    pub(super) fn run(&self) -> String {
-        let mut out = String::with_capacity(self.end + self.end / 4);
+    /// Appends all tokens, separated by single spaces; the punctuation that the COCO tools remove only where it is `kept`.
+    pub(super) fn run(&self, kept: bool, out: &mut String) {
         let mut at = 0;
         while at < self.end {
             if self.class(at) == Class::Space {
@@ -71,14 +70,18 @@ impl Scanner {
             let offer = self.longest(at);
             let end = offer.end.min(self.end);
             if offer.spelling != Spelling::Nothing {
-                if !out.is_empty() {
+                let before = out.len();
+                if before > 0 {
                     out.push(' ');
                 }
-                push_spelled(&mut out, &self.chars[at..end], offer.spelling);
+                let start = out.len();
+                push_spelled(out, &self.chars[at..end], offer.spelling);
+                if !kept && is_removed(&out[start..]) {
+                    out.truncate(before);
+                }
             }
             at = offer.resume.max(at + 1);
         }
-        out
     }
 
     /// The token at `at`, which is not white space.
