@@ -380,6 +380,8 @@ fn runs_on_the_same_questions_are_compared_question_by_question() {
 #[test]
 fn captions_that_only_spice_could_score_are_no_submission() {
     let folder = Folder::new();
+    let text_of_file = TINY.split("[[paper]]").next().unwrap().replace("[\"last\", \"first\"]", "[\"best\"]");
+    folder.write("tiny.toml", format!("{text_of_file}[metrics]\ncaptions = [\"spice\"]\n"));
     let vlp = |args: &[&str]| {
         let mut command = folder.command(args);
         command.env("HOME", "nobody").env("PATH", "nowhere").env_remove("XDG_CACHE_HOME").env_remove("JAVA_HOME");
@@ -388,7 +390,7 @@ fn captions_that_only_spice_could_score_are_no_submission() {
         assert_eq!(output.status.code(), Some(0), "{said}");
         (text(&output.stdout), said)
     };
-    vlp(&["run", "tiny.toml", "--set", "metrics.captions=[\"spice\"]", "--set", "evaluate.checkpoints=[\"best\"]"]);
+    vlp(&["run", "tiny.toml"]);
     let run = folder.run("tiny");
     assert_eq!(json(&run.join("scores.json")), json!({ "best/test": {} }));
     for _ in 0..2 {
