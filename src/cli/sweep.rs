@@ -64,7 +64,8 @@ impl FileArgs {
             .into_iter()
             .filter_map(|(key, flag, given)| given.as_ref().map(|_| (key.to_owned(), flag.to_owned())));
         let profile = format!("--profile {}", layers.profile.as_deref().unwrap_or_default());
-        let of_profile = sweep.base.origins.of_profiles().map(|key| (key.to_owned(), profile.clone()));
+        let of_profile = sweep.base.origins.of_profiles(&sweep.base.settings).into_keys();
+        let of_profile = of_profile.map(|key| (key, profile.clone()));
         let given: Vec<(String, String)> = set.chain(short).chain(of_profile).collect();
         let searched = |key: &String| sweep.space.iter().any(|(of_space, _)| of_space == key);
         if let Some((key, flag)) = given.iter().find(|(key, _)| searched(key)) {

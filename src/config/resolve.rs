@@ -66,9 +66,11 @@ impl Origins {
         self.0.get(key).cloned().unwrap_or_default()
     }
 
-    /// The keys whose values come from `[profile.NAME]` tables.
-    pub fn of_profiles(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(|(_, origin)| matches!(origin, Origin::Profile { .. })).map(|(key, _)| key.as_str())
+    /// The options among `settings` whose values come from `[profile.NAME]` tables, by key, spelt as [`flatten`] spells it.
+    pub fn of_profiles(&self, settings: &Settings) -> BTreeMap<String, Json> {
+        let mut all = flatten(settings);
+        all.retain(|key, _| matches!(self.of(key), Origin::Profile { .. }));
+        all
     }
 }
 

@@ -239,11 +239,12 @@ impl Runner<'_> {
         let short =
             [layers.device.as_ref().map(|_| "launch.device"), layers.launcher.as_ref().map(|_| "launch.launcher")];
         // Trials have names, tables and folders of their own.
-        let own = |key: &&str| !["experiment.", "output.", "paper"].iter().any(|start| key.starts_with(start));
-        let of_profile = self.sweep.base.origins.of_profiles().filter(own);
+        let own = |key: &str| ["experiment.", "output.", "paper"].iter().any(|start| key.starts_with(start));
+        let base = &self.sweep.base;
+        let of_profile = base.origins.of_profiles(&base.settings).into_iter().filter(|(key, _)| !own(key));
         let value =
             |key: &str| Some((key.to_owned(), settings.pointer(&format!("/{}", key.replace('.', "/")))?.clone()));
-        let options = set.chain(short.into_iter().flatten()).chain(of_profile).filter_map(value).collect();
+        let options = set.chain(short.into_iter().flatten()).filter_map(value).chain(of_profile).collect();
         Fixed { options, profile: layers.profile.clone() }
     }
 

@@ -149,7 +149,7 @@ mod tests {
         assert_eq!([of("tch-cuda", 0), of("tch-cuda", 3), of("cuda:2", 1)], ["tch-cuda:0", "tch-cuda:3", "cuda:3"]);
         assert_eq!([of("auto", 1), of("flex", 1), of("tch-cpu", 1)], ["auto", "flex", "tch-cpu"]);
         assert_eq!([gpus_of("tch-cuda", 3), gpus_of("cuda:2", 2)], [vec![0, 1, 2], vec![2, 3]]);
-        assert_eq!([gpus_of("tch-cpu", 2), gpus_of("flex", 1)], [const { Vec::<usize>::new() }; 2]);
+        assert_eq!([gpus_of("tch-cpu", 2), gpus_of("flex", 1)], [Vec::<usize>::new(), Vec::new()]);
         let launch = LaunchSettings { world_size: 6, ..LaunchSettings::default() };
         assert_eq!([1, 2, 4].map(|nodes| launch.processes_per_machine(nodes)), [6, 3, 2]);
     }
