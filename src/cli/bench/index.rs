@@ -1,8 +1,9 @@
 //! Times and memory of finding things at the size of Conceptual Captions: 3.3 million images.
 //!
-//! Files in the original's layout are written first, which takes minutes and 5 GB of disk: the box file of all images and the
-//! files of features and class scores of some endings, with places for numbers that nobody wrote; annotations and list
-//! of valid images with made-up captions.
+//! Files in the original's layout are written first, which takes a minute or two and 2 GB of disk: annotations and list of valid images
+//! with made-up captions; the box file of a million images (with 1.5 million names the HDF5 library's caches are too small, and it
+//! writes all names again for each table), and the files of features and class scores of some endings, with places for
+//! numbers that nobody wrote.
 
 use std::fs::File as Plain;
 use std::io::{BufWriter, Write};
@@ -30,6 +31,8 @@ pub struct Index<'a> {
     world: &'a World,
     settings: DataSettings,
     images: usize,
+    /// How many of them have boxes.
+    boxes: usize,
     /// For images with which last three digits, from 000 on, there are features and class scores.
     endings: usize,
     _folder: Scratch,
@@ -39,9 +42,9 @@ impl<'a> Index<'a> {
     /// Writes the files.
     pub fn new(world: &'a World) -> Result<Self, Failure> {
         let folder = Scratch::new()?;
-        let (images, endings) = match world.size {
-            Size::Base => (3_318_333, 20),
-            Size::Tiny => (3000, 2),
+        let (images, boxes, endings) = match world.size {
+            Size::Base => (3_318_333, 1_000_000, 20),
+            Size::Tiny => (3000, 2000, 2),
         };
         let place = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let settings = DataSettings {
@@ -52,7 +55,7 @@ impl<'a> Index<'a> {
             boxes: place("boxes.h5"),
             ..world.settings.data.clone()
         };
-        let index = Self { world, settings, images, endings, _folder: folder };
+        let index = Self { world, settings, images, boxes, endings, _folder: folder };
         let failure = |error: &dyn std::fmt::Display| unwritable(index._folder.path(), error);
         index.write_regions().map_err(|error| failure(&error))?;
         index.write_captions().map_err(|error| failure(&error))?;
@@ -62,7 +65,7 @@ impl<'a> Index<'a> {
     fn write_regions(&self) -> hdf5::Result<()> {
         let Self { settings, .. } = self;
         let boxes = File::create(&settings.boxes)?;
-        (0..self.images).try_for_each(|image| table::<f32>(&boxes, &stem(image), settings.num_regions, 6))?;
+        (0..self.boxes).try_for_each(|image| table::<f32>(&boxes, &stem(image), settings.num_regions, 6))?;
         for ending in 0..self.endings {
             for (kind, columns) in [("feat", settings.region_feature_size), ("cls", settings.num_region_classes)] {
                 let file = File::create(format!("{}_{kind}{ending:03}.h5", settings.region_prefix))?;
@@ -96,12 +99,12 @@ impl<'a> Index<'a> {
         valid.flush()
     }
 
-    /// Finds the boxes of all images, in an order that is not the file's.
+    /// Finds all boxes, in an order that is not the file's.
     pub fn boxes(&self, repetitions: usize) -> Result<Vec<Row>, Failure> {
-        // Coprime to both numbers of images.
-        const STRIDE: usize = 1_000_003;
-        self.find(repetitions, "boxes", self.images, |store| {
-            (0..self.images).try_for_each(|i| store.check_table(Table::Boxes, &stem(i * STRIDE % self.images)))
+        // Coprime to both numbers of boxes.
+        const STRIDE: usize = 382_813;
+        self.find(repetitions, "boxes", self.boxes, |store| {
+            (0..self.boxes).try_for_each(|i| store.check_table(Table::Boxes, &stem(i * STRIDE % self.boxes)))
         })
     }
 
