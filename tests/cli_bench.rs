@@ -180,7 +180,7 @@ fn an_index_is_written_searched_and_removed() {
     let rows: Vec<_> =
         found["times"].as_array().unwrap().iter().map(|row| (&row["work"], row["items"].as_u64())).collect();
     let works = ["boxes", "features and class scores", "annotations"].map(Value::from);
-    assert_eq!(rows, [(&works[0], Some(2000)), (&works[1], Some(12)), (&works[2], Some(3000))]);
+    assert_eq!(rows, [(&works[0], Some(3000)), (&works[1], Some(12)), (&works[2], Some(3000))]);
     let memory: Vec<_> = found["memory"].as_array().unwrap().iter().map(|row| &row["work"]).collect();
     assert_eq!(memory, works.iter().collect::<Vec<_>>());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

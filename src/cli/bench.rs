@@ -30,7 +30,7 @@ use crate::model::device;
 /// Time this machine: training step, decoding, self-critical step, data loading, caption metrics.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to time: ce-step, greedy, beam, scst, loader, metrics, and index, which writes 2 GB; all but index when not given.
+    /// What to time: ce-step, greedy, beam, scst, loader, metrics, and index, which writes 5 GB; all but index when not given.
     #[arg(value_name = "PART", value_enum, hide_possible_values = true)]
     parts: Vec<Part>,
     /// Repetitions, after one that is not counted.
