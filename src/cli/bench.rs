@@ -77,7 +77,7 @@ pub enum Part {
     Loader,
     /// Scores of captions.
     Metrics,
-    /// Finding 3.3 million images in their files.
+    /// Finding images in their files, at the size of Conceptual Captions.
     Index,
 }
 

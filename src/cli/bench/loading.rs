@@ -64,8 +64,8 @@ pub fn loader(world: &World, size: usize, threads: &[u16], repetitions: usize) -
         let mut clock = Clock::new(Part::Loader, samples.len());
         for repetition in 0..=repetitions {
             let load = || {
-                let made = training_batches(source.clone(), repetition as u64, batches.clone(), 0, &settings);
-                made.map(|batch| batch.map(|batch| drop(std::hint::black_box(batch)))).collect::<Result<(), _>>()
+                let mut made = training_batches(source.clone(), repetition as u64, batches.clone(), 0, &settings);
+                made.try_for_each(|batch| batch.map(|batch| drop(std::hint::black_box(batch))))
             };
             clock.time("ahead", load).map_err(data_error)?;
         }
