@@ -116,7 +116,7 @@ impl Api {
     /// Step, time and value of every point that the server has, by key, as often as it has them.
     pub fn points(&self, run: &Value) -> Points {
         let id = run["info"]["run_id"].as_str().unwrap();
-        let keys = run["data"]["metrics"].as_array().unwrap().iter().map(|m| m["key"].as_str().unwrap());
+        let keys = run["data"]["metrics"].as_array().into_iter().flatten().map(|m| m["key"].as_str().unwrap());
         let of_key = |key: &str| {
             let answer = self.get("metrics/get-history", &[("run_id", id), ("metric_key", key)]);
             let points = answer["metrics"].as_array().unwrap().iter();
