@@ -23,7 +23,7 @@ impl Key for u128 {
     }
 }
 
-/// For word numbers below [`NARROW`]: half as much to sort, to hash and to keep.
+/// For word numbers below `NARROW`: half as much to sort, to hash and to keep.
 impl Key for u64 {
     fn then(self, word: u32) -> Self {
         self << 16 | Self::from(word)
