@@ -51,7 +51,13 @@ mod c10d {
         for name in ["LIBTORCH", "LIBTORCH_CXX11_ABI", "VLP_NCCL_INCLUDE", "VLP_CUDA_INCLUDE", "CUDA_HOME"] {
             println!("cargo:rerun-if-env-changed={name}");
         }
-        for name in ["distributed/c10d.cpp", "distributed/gloo.h", "distributed/cuda_handles.h", "model/onednn.cpp"] {
+        for name in [
+            "distributed/c10d.cpp",
+            "distributed/gloo.h",
+            "distributed/cuda_handles.h",
+            "model/onednn.cpp",
+            "guarded.h",
+        ] {
             println!("cargo:rerun-if-changed=src/{name}");
         }
         let Some(torch) = variable("LIBTORCH") else {

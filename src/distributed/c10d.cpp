@@ -26,6 +26,8 @@
 #endif
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "../guarded.h"
+
 struct vlp_group {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
@@ -39,28 +41,6 @@ struct vlp_group {
 };
 
 namespace {
-
-void tell(char* error, size_t size, const std::string& reason) {
-  if (size == 0) return;
-  const size_t length = std::min(size - 1, reason.size());
-  std::memcpy(error, reason.data(), length);
-  error[length] = '\0';
-}
-
-template <typename Work>
-int guarded(char* error, size_t size, Work work) {
-  try {
-    work();
-    return 1;
-  } catch (const c10::Error& failure) {
-    tell(error, size, failure.what_without_backtrace());
-  } catch (const std::exception& failure) {
-    tell(error, size, failure.what());
-  } catch (...) {
-    tell(error, size, "an exception of an unknown type");
-  }
-  return 0;
-}
 
 std::vector<uint8_t> bytes_of(const std::string& text) {
   return std::vector<uint8_t>(text.begin(), text.end());

@@ -2,17 +2,13 @@
 // layout that oneDNN's kernels read; LibTorch's ordinary products bring them there again in every call.
 // Every function that can fail gives a null pointer when it did, and writes the reason into `error`.
 
-#include <algorithm>
-#include <cstdint>
-#include <cstring>
-#include <exception>
-#include <string>
-
 #include <ATen/Tensor.h>
 #include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/stack.h>
+
+#include "../guarded.h"
 
 namespace {
 
@@ -22,22 +18,12 @@ at::Tensor call(const char* name, torch::jit::Stack stack) {
   return stack.at(0).toTensor();
 }
 
+// What the work gives, as a tensor of the caller's own.
 template <typename Work>
-at::Tensor* guarded(char* error, size_t size, Work work) {
-  std::string reason;
-  try {
-    return new at::Tensor(work());
-  } catch (const c10::Error& failure) {
-    reason = failure.what_without_backtrace();
-  } catch (const std::exception& failure) {
-    reason = failure.what();
-  }
-  if (size > 0) {
-    const size_t length = std::min(size - 1, reason.size());
-    std::memcpy(error, reason.data(), length);
-    error[length] = '\0';
-  }
-  return nullptr;
+at::Tensor* made(char* error, size_t size, Work work) {
+  at::Tensor* tensor = nullptr;
+  guarded(error, size, [&] { tensor = new at::Tensor(work()); });
+  return tensor;
 }
 
 }  // namespace
@@ -57,7 +43,7 @@ void vlp_drop_tensor(at::Tensor* tensor) {
 
 // `weight` [out, in] in oneDNN's layout.
 at::Tensor* vlp_pack_weight(const at::Tensor* weight, char* error, size_t size) {
-  return guarded(error, size, [&] {
+  return made(error, size, [&] {
     return call("mkldnn::_reorder_linear_weight", {weight->contiguous(), c10::IValue()});
   });
 }
@@ -65,7 +51,7 @@ at::Tensor* vlp_pack_weight(const at::Tensor* weight, char* error, size_t size) 
 // `x` [..., in] times the packed weight, plus `bias` [out]; then erf-GELU where `gelu` is not 0.
 at::Tensor* vlp_packed_linear(
     const at::Tensor* x, const at::Tensor* packed, const at::Tensor* bias, int gelu, char* error, size_t size) {
-  return guarded(error, size, [&] {
+  return made(error, size, [&] {
     const c10::List<std::optional<at::Scalar>> no_scalars;
     const c10::IValue algorithm = gelu ? c10::IValue("none") : c10::IValue();
     return call(

@@ -44,8 +44,6 @@ mod onednn {
     use std::ptr::NonNull;
     use std::sync::Arc;
 
-    #[allow(deprecated)]
-    // burn marks its LibTorch backend as deprecated; it is one of the engines here, by request.
     use burn::backend::LibTorch;
     use burn::backend::libtorch::TchTensor;
     use burn::tensor::{DType, Tensor};
