@@ -101,7 +101,7 @@ impl Opened {
         // A checkpoint is used as it is: nothing may be missing.
         let options = LoadOptions { allow_missing: &[], task_idx };
         let (model, _) = weights::load(model, weights, options).map_err(|e| Failure::new(exit::CONFIG, e))?;
-        Ok(model.valid().packed())
+        Ok(model.valid())
     }
 
     /// What scoring a split needs.

@@ -280,9 +280,7 @@ impl World<'_> {
         let file = self.run.model_file(epoch);
         let (model, _) =
             weights::load(self.new_model(), &file, LoadOptions::default()).map_err(|e| Failure::new(exit::TRAIN, e))?;
-        self.evaluation
-            .score_checkpoint(&model.valid().packed(), self.run, epoch, split, data)
-            .map_err(evaluate_failure)
+        self.evaluation.score_checkpoint(&model.valid(), self.run, epoch, split, data).map_err(evaluate_failure)
     }
 
     /// Scores the checkpoints and splits that `[evaluate]` asks for and that have no scores yet.

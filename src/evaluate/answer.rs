@@ -47,6 +47,7 @@ pub struct AnswerTask<'a> {
 impl AnswerTask<'_> {
     /// One answer per question, in their order. `model` is in evaluation form, on `device`, and has an answer head.
     pub fn answer(&self, model: &Vlp, device: &Device) -> Result<Vec<AnswerPrediction>, EvaluateError> {
+        let model = &model.clone().packed();
         let source = BatchSource {
             data: Arc::clone(&self.data.texts),
             store: Arc::clone(&self.store),

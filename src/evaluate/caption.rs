@@ -47,6 +47,7 @@ pub struct CaptionTask<'a> {
 impl CaptionTask<'_> {
     /// One caption per image, in the order of the split. `model` is in evaluation form, on `device`.
     pub fn caption(&self, model: &Vlp, device: &Device) -> Result<Vec<Prediction>, EvaluateError> {
+        let model = &model.clone().packed();
         let mut predictions = Vec::with_capacity(self.data.images.len());
         let mut pulse = Pulse::new(self.data.images.len());
         for batch in image_batches(&self.data, &self.store, self.settings.batch_size, self.data_settings) {

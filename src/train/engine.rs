@@ -95,7 +95,7 @@ impl Training<'_> {
                 progress.finish();
                 return Err(TrainError::Interrupted);
             }
-            self.validate(&model.clone().valid().packed(), &position, validate, &progress)?;
+            self.validate(&model.clone().valid(), &position, validate, &progress)?;
             if rank == 0 {
                 let best = RunRecord::read(self.run)?.best_epoch;
                 let first = self.settings.evaluate.checkpoints.contains(&CheckpointChoice::First);
