@@ -96,13 +96,25 @@ pub struct LayerArgs {
 }
 
 impl LayerArgs {
+    /// The flags that are short for `--set` and are given: option, flag, value.
+    fn short(&self) -> impl Iterator<Item = (&'static str, &'static str, &String)> {
+        let all = [("launch.device", "--device", &self.device), ("launch.launcher", "--launcher", &self.launcher)];
+        all.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value.as_ref()?)))
+    }
+
+    /// The options that `--set` and its short forms fix, each with what fixes it.
+    pub fn fixed(&self) -> Vec<(String, String)> {
+        let set = self.set.iter().filter_map(|set| set.split_once('=')).map(|(key, _)| key.trim());
+        let set = set.map(|key| (key.to_owned(), format!("--set {key}=…")));
+        set.chain(self.short().map(|(key, flag, _)| (key.to_owned(), flag.to_owned()))).collect()
+    }
+
     /// The layers above the file: these flags and the process environment.
     pub fn overrides(&self) -> Overrides {
         let environment: BTreeMap<String, String> =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
         let mut set = self.set.clone();
-        set.extend(self.device.iter().map(|d| format!("launch.device={d}")));
-        set.extend(self.launcher.iter().map(|l| format!("launch.launcher={l}")));
+        set.extend(self.short().map(|(key, _, value)| format!("{key}={value}")));
         Overrides { profile: self.profile.clone(), set, environment }
     }
 }

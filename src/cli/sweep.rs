@@ -56,19 +56,12 @@ impl FileArgs {
         let sweep =
             load_sweep(&self.file, &self.layers.overrides()).map_err(|problems| config_failure(&problems, context))?;
         let layers = &self.layers;
-        let key_of = |set: &String| set.split_once('=').map(|(key, _)| key.trim().to_owned());
-        let set = layers.set.iter().filter_map(key_of).map(|key| (key.clone(), format!("--set {key}=…")));
-        let short =
-            [("launch.device", "--device", &layers.device), ("launch.launcher", "--launcher", &layers.launcher)];
-        let short = short
-            .into_iter()
-            .filter_map(|(key, flag, given)| given.as_ref().map(|_| (key.to_owned(), flag.to_owned())));
         let profile = format!("--profile {}", layers.profile.as_deref().unwrap_or_default());
         let of_profile = sweep.base.origins.of_profiles(&sweep.base.settings).into_keys();
         let of_profile = of_profile.map(|key| (key, profile.clone()));
-        let given: Vec<(String, String)> = set.chain(short).chain(of_profile).collect();
+        let mut given = layers.fixed().into_iter().chain(of_profile);
         let searched = |key: &String| sweep.space.iter().any(|(of_space, _)| of_space == key);
-        if let Some((key, flag)) = given.iter().find(|(key, _)| searched(key)) {
+        if let Some((key, flag)) = given.find(|(key, _)| searched(key)) {
             let help = "leave one of them out";
             let what = if flag.contains(key.as_str()) { "an option".to_owned() } else { format!("`{key}`, an option") };
             let report = format!("`{flag}` fixes {what} that `[space]` searches over\n  help: {help}");

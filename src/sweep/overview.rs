@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::files::name_of_trial;
+use super::propose::minimised;
 use super::study::{FILE, HELD, Line, begun, read};
 use crate::config::SweepDirection;
 use crate::track::{Held, RunDir, TrackError};
@@ -49,8 +50,8 @@ impl Overview {
         let (lines, _) = read(&file)?;
         let Some((id, asked_for)) = begun(&lines) else { return Ok(None) };
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let direction = asked_for.get("sweep.direction").and_then(Value::as_str);
-        let minimize = direction.is_some_and(|text| text == text_of(SweepDirection::Minimize));
+        let direction = asked_for.get("sweep.direction").and_then(|value| SweepDirection::deserialize(value).ok());
+        let direction = direction.unwrap_or_default();
         let mut trials: Vec<(String, Option<String>)> = Vec::new();
         let mut ended = Vec::new();
         let mut best: Option<(usize, f64)> = None;
@@ -64,8 +65,7 @@ impl Overview {
                     ended[*trial] = true;
                     trials[*trial].1 = run.file_name().map(|id| id.to_string_lossy().into_owned());
                     for (_, value) in values {
-                        let better = |known: f64| if minimize { *value < known } else { *value > known };
-                        if best.is_none_or(|(_, known)| better(known)) {
+                        if best.is_none_or(|(_, known)| minimised(direction, *value) < minimised(direction, known)) {
                             best = Some((*trial, *value));
                         }
                     }
@@ -104,8 +104,4 @@ pub fn best_tags(best: Option<(&str, f64)>) -> Vec<(String, String)> {
         [("vlp.best_trial".to_owned(), name.to_owned()), ("vlp.best_value".to_owned(), value.to_string())]
     };
     best.into_iter().flat_map(tags).collect()
-}
-
-fn text_of(direction: SweepDirection) -> String {
-    serde_json::to_value(direction).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -235,16 +235,15 @@ impl Runner<'_> {
     fn fixed(&self) -> Fixed {
         let settings = serde_json::to_value(&self.sweep.base.settings).unwrap_or_default();
         let layers = self.layers;
-        let set = layers.set.iter().filter_map(|set| set.split_once('=')).map(|(key, _)| key.trim());
-        let short =
-            [layers.device.as_ref().map(|_| "launch.device"), layers.launcher.as_ref().map(|_| "launch.launcher")];
         // Trials have names, tables and folders of their own.
         let own = |key: &str| ["experiment.", "output.", "paper"].iter().any(|start| key.starts_with(start));
         let base = &self.sweep.base;
         let of_profile = base.origins.of_profiles(&base.settings).into_iter().filter(|(key, _)| !own(key));
-        let value =
-            |key: &str| Some((key.to_owned(), settings.pointer(&format!("/{}", key.replace('.', "/")))?.clone()));
-        let options = set.chain(short.into_iter().flatten()).filter_map(value).chain(of_profile).collect();
+        let value = |(key, _): (String, String)| {
+            let value = settings.pointer(&format!("/{}", key.replace('.', "/")))?.clone();
+            Some((key, value))
+        };
+        let options = layers.fixed().into_iter().filter_map(value).chain(of_profile).collect();
         Fixed { options, profile: layers.profile.clone() }
     }
 
