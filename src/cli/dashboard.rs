@@ -103,14 +103,15 @@ fn has_runs(runs: &Path) -> Result<(), Failure> {
     Err(Failure::new(exit::CONFIG, report))
 }
 
-/// The program `mlflow`: the one that is named, or the one in PATH.
-fn program(named: Option<&Path>) -> Result<PathBuf, Failure> {
-    let (found, looked) = match (named.map(Path::to_path_buf), variable("VLP_MLFLOW")) {
-        (Some(path), _) => (path.is_file().then(|| path.clone()), format!("`{}`, named by --mlflow", path.display())),
-        (None, Some(path)) => {
-            (path.is_file().then(|| path.clone()), format!("`{}`, named by VLP_MLFLOW", path.display()))
+/// The program `mlflow`: the one that `named` or VLP_MLFLOW names, or the one in PATH.
+pub fn program(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let flag = named.map(|path| (path.to_path_buf(), "--mlflow"));
+    let (found, looked) = match flag.or_else(|| Some((variable("VLP_MLFLOW")?, "VLP_MLFLOW"))) {
+        Some((path, by)) => {
+            let looked = format!("`{}`, named by {by}", path.display());
+            (Some(path).filter(|path| path.is_file()), looked)
         }
-        (None, None) => (in_path("mlflow"), "a program `mlflow` in PATH".to_owned()),
+        None => (in_path("mlflow"), "a program `mlflow` in PATH".to_owned()),
     };
     found.ok_or_else(|| {
         let install =

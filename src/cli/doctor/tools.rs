@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::dashboard::VERSION;
+use super::super::dashboard::{self, VERSION};
 use super::super::places::{in_path, variable};
 use super::{Finding, State};
 use crate::evaluate::Scorers;
@@ -111,9 +111,9 @@ fn fetched(scorers: &Scorers) -> Vec<PathBuf> {
 }
 
 fn mlflow() -> Finding {
-    match variable("VLP_MLFLOW").filter(|program| program.is_file()).or_else(|| in_path("mlflow")) {
-        Some(program) => Finding::ok("MLflow", format!("`{}`", program.display())),
-        None => Finding::missing(
+    match dashboard::program(None) {
+        Ok(program) => Finding::ok("MLflow", format!("`{}`", program.display())),
+        Err(_) => Finding::missing(
             "MLflow",
             "for `vlp dashboard`, and a tracking server on this machine; another one needs nothing here",
             vec!["program `mlflow` in PATH, or named by VLP_MLFLOW".into()],
