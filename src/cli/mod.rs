@@ -14,6 +14,7 @@ mod eval;
 mod explain;
 mod facts;
 mod graph;
+mod heap;
 mod list;
 mod logs;
 mod model;

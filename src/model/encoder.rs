@@ -4,10 +4,9 @@
 //! A block is offered whole (`forward`) and in parts (`keys_values`, `attend`, `complete`) for incremental decoding.
 
 use burn::module::Module;
-use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
 
-use super::layers::{LayerNorm, Linear, Pass, dropout, exact};
+use super::layers::{LayerNorm, Linear, Pass, attention_weights};
 
 /// Added to the attention score of a hidden key.
 pub const HIDDEN: f32 = -10_000.0;
@@ -91,7 +90,7 @@ impl ResidualOutput {
     }
 
     fn forward<const N: usize>(&self, x: Tensor<N>, residual: Tensor<N>, prob: f64, pass: Pass) -> Tensor<N> {
-        self.layer_norm.forward(dropout(self.dense.forward(x), prob, pass) + residual)
+        self.layer_norm.forward_sum(self.dense.forward(x), residual, prob, pass)
     }
 }
 
@@ -136,8 +135,8 @@ impl Layer {
     pub fn attend(&self, x: Tensor<3>, keys: &KeysValues, bias: Tensor<4>, pass: Pass) -> Tensor<3> {
         let [batch, queries, hidden] = x.dims();
         let kind = x.dtype();
-        let scores = exact(self.queries(x).matmul(keys.keys.clone().transpose())) + bias; // [B, A, Q, K]
-        let weights = dropout(softmax(scores, 3), self.attention_dropout_prob, pass).cast(kind);
+        let scores = self.queries(x).matmul(keys.keys.clone().transpose()); // [B, A, Q, K]
+        let weights = attention_weights(scores, bias, self.attention_dropout_prob, pass).cast(kind);
         weights.matmul(keys.values.clone()).swap_dims(1, 2).reshape([batch, queries, hidden])
     }
 

@@ -6,12 +6,14 @@
 //! what sums or divides (normalisation, softmax) and dropout compute in f32 and give back the type they were given.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::gelu;
+use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 
+use super::fused::{self, Mask};
 use super::packed::{Packed, Then};
 
 /// `y = x · Wᵀ + b`.
@@ -51,11 +53,17 @@ impl Linear {
     pub fn forward_gelu<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match self.packed.as_ref().and_then(|packed| packed.forward(&x, Then::Gelu)) {
             Some(y) => y,
-            None => gelu(self.plain(x)),
+            None => {
+                let y = self.plain(x);
+                if fused::applies(&y) { fused::gelu(y) } else { gelu(y) }
+            }
         }
     }
 
     fn plain<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if fused::applies(&x) {
+            return fused::linear(x, self.weight.val(), self.bias.val());
+        }
         let kind = x.dtype();
         burn::tensor::module::linear(x, self.weight.val().cast(kind).transpose(), Some(self.bias.val().cast(kind)))
     }
@@ -80,8 +88,22 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// x `[…, size]` → the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if fused::applies(&x) {
+            return fused::norm(x, self.weight.val(), self.bias.val(), self.eps);
+        }
         let kind = x.dtype();
         burn::tensor::module::layer_norm(exact(x), self.weight.val(), Some(self.bias.val()), self.eps).cast(kind)
+    }
+}
+
+impl LayerNorm {
+    /// `forward(dropout(x) + residual)`, all `[…, size]`.
+    pub fn forward_sum<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
+        if fused::applies(&x) && fused::applies(&residual) {
+            let mask = mask(&x, prob, pass);
+            return fused::add_norm(x, residual, mask, self.weight.val(), self.bias.val(), self.eps);
+        }
+        self.forward(dropout(x, prob, pass) + residual)
     }
 }
 
@@ -134,14 +156,14 @@ pub struct Part {
 
 impl Part {
     /// The elements of the larger tensor's mask that stand at the places of `shape` (3 or 4 axes), in order.
-    fn mask(&self, shape: &[usize], prob: f64, key: u64) -> Vec<f32> {
+    fn mask(&self, shape: &[usize], prob: f64, key: u64) -> Vec<u8> {
         let (heads, width) = match *shape {
             [_, _, width] => (1, width),
             [_, heads, _, _] => (heads, self.columns.len()),
             _ => return dropout_mask(shape.iter().product(), prob, key),
         };
         let of_sample = heads * self.rows.len() * width;
-        let mut mask = vec![1f32; self.samples.len() * of_sample];
+        let mut mask = vec![1u8; self.samples.len() * of_sample];
         mask.par_chunks_mut(of_sample.max(1)).zip(&self.samples).for_each(|(values, sample)| {
             let Some(sample) = sample else { return };
             for (i, values) in values.chunks_exact_mut(width.max(1)).enumerate() {
@@ -162,35 +184,52 @@ impl Part {
 
 /// Dropout with probability `prob`: kept values are scaled by 1/(1 − prob).
 pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
-    let (Pass::Train(stream) | Pass::Part(stream, _)) = pass else { return x };
-    if prob <= 0.0 {
-        return x;
+    let Some(mask) = mask(&x, prob, pass) else { return x };
+    if fused::applies(&x) {
+        return fused::drop_out(x, mask);
     }
-    let key = stream.next_key();
-    let shape = x.shape();
-    let mask = match pass {
-        Pass::Part(_, part) => part.mask(&x.dims(), prob, key),
-        _ => dropout_mask(shape.num_elements(), prob, key),
-    };
     // A constant of the graph, which may have checkpoints.
-    let device = x.device();
-    let mask = TensorData::new(mask, shape);
+    let factors: Vec<f32> = mask.bytes.par_iter().map(|kept| f32::from(*kept) * mask.scale).collect();
+    let factors = Tensor::from_data(TensorData::new(factors, x.shape()), &x.device());
     let kind = x.dtype();
-    exact(x).mul(Tensor::from_data(mask, &device)).cast(kind)
+    exact(x).mul(factors).cast(kind)
 }
 
-/// Values 0 (with probability `prob`) or 1/(1 − prob).
-fn dropout_mask(size: usize, prob: f64, key: u64) -> Vec<f32> {
+/// `dropout(softmax(scores + bias))` over the last axis: `scores` `[B, A, Q, K]`, `bias` `[B, 1, Q, K]`.
+pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, prob: f64, pass: Pass) -> Tensor<4> {
+    let bias_fits = |[batch, _, queries, keys]: [usize; 4]| bias.dims() == [batch, 1, queries, keys];
+    if fused::applies(&scores) && fused::applies(&bias) && bias_fits(scores.dims()) {
+        let mask = mask(&scores, prob, pass);
+        return fused::attention_weights(scores, bias, mask);
+    }
+    dropout(softmax(exact(scores) + bias, 3), prob, pass)
+}
+
+/// The next mask of the pass, for the values of `x`; none where nothing is dropped.
+fn mask<const D: usize>(x: &Tensor<D>, prob: f64, pass: Pass) -> Option<Mask> {
+    let (Pass::Train(stream) | Pass::Part(stream, _)) = pass else { return None };
+    if prob <= 0.0 {
+        return None;
+    }
+    let key = stream.next_key();
+    let bytes = match pass {
+        Pass::Part(_, part) => part.mask(&x.dims(), prob, key),
+        _ => dropout_mask(x.shape().num_elements(), prob, key),
+    };
+    Some(Mask { bytes: Arc::new(bytes), scale: (1.0 / (1.0 - prob)) as f32 })
+}
+
+/// Bytes 0 (with probability `prob`) or 1.
+fn dropout_mask(size: usize, prob: f64, key: u64) -> Vec<u8> {
     const CHUNK: usize = 1 << 14;
     let threshold = (prob * 4_294_967_296.0) as u32;
-    let scale = (1.0 / (1.0 - prob)) as f32;
-    let mut mask = vec![0f32; size];
+    let mut mask = vec![0u8; size];
     mask.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         let base = key.wrapping_add(((chunk * CHUNK / 2) as u64).wrapping_mul(GOLDEN));
         for (i, pair) in values.chunks_mut(2).enumerate() {
             let bits = mix(base.wrapping_add((i as u64).wrapping_mul(GOLDEN)));
             for (value, half) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
-                *value = if half < threshold { 0.0 } else { scale };
+                *value = u8::from(half >= threshold);
             }
         }
     });
@@ -198,10 +237,10 @@ fn dropout_mask(size: usize, prob: f64, key: u64) -> Vec<f32> {
 }
 
 /// Element `place` of [`dropout_mask`].
-fn dropout_value(place: usize, prob: f64, key: u64) -> f32 {
+fn dropout_value(place: usize, prob: f64, key: u64) -> u8 {
     let bits = mix(key.wrapping_add((place as u64 / 2).wrapping_mul(GOLDEN)));
     let half = if place.is_multiple_of(2) { bits as u32 } else { (bits >> 32) as u32 };
-    if half < (prob * 4_294_967_296.0) as u32 { 0.0 } else { (1.0 / (1.0 - prob)) as f32 }
+    u8::from(half >= (prob * 4_294_967_296.0) as u32)
 }
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -224,9 +263,9 @@ mod tests {
         assert_ne!(a, dropout_mask(100_000, 0.1, 8));
         assert_eq!(a[..1001], dropout_mask(1001, 0.1, 7)[..]);
         assert!((0..100_000).all(|place| a[place] == dropout_value(place, 0.1, 7)));
-        let dropped = a.iter().filter(|v| **v == 0.0).count();
+        let dropped = a.iter().filter(|v| **v == 0).count();
         assert_eq!(dropped, 9992);
-        assert!(a.iter().all(|v| *v == 0.0 || *v == 1.0 / 0.9));
+        assert!(a.iter().all(|v| *v <= 1));
     }
 
     #[test]

@@ -6,6 +6,8 @@ pub mod device;
 
 pub mod layers;
 
+mod fused;
+
 pub mod packed;
 
 pub mod embeddings;
