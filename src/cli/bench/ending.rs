@@ -14,9 +14,11 @@ use crate::decode::cache::SEGMENTS;
 use crate::model::layers::Pass;
 use crate::model::{Vlp, host_values};
 
-/// Places of clock and plan in hidden states.
+/// Places of clock and plan in hidden states, and of a number that nothing writes to. The normalisations take the same mean from all
+/// three, so clock and plan are read as their distance from the last.
 const CLOCK: usize = 0;
 const PLAN: usize = 1;
+const NOTHING: usize = 2;
 
 /// Words after which the clock would be 0 without a plan: fewer than any caption has.
 const START: f32 = 8.0;
@@ -41,7 +43,7 @@ pub fn ending(world: &World, mut batch: Batch, words: usize, device: &Device) ->
     let deviation = 3f32.sqrt() * settings.initializer_range as f32; // three tables are added
     let change = |name: &str, rows: &mut [&mut [f32]]| {
         let clear_row = |rows: &mut [&mut [f32]], row: usize| rows[row].fill(0.0);
-        let clear_columns = |rows: &mut [&mut [f32]]| rows.iter_mut().for_each(|row| row[CLOCK..=PLAN].fill(0.0));
+        let clear_columns = |rows: &mut [&mut [f32]]| rows.iter_mut().for_each(|row| row[CLOCK..=NOTHING].fill(0.0));
         match name {
             "bert.embeddings.word_embeddings.weight" => {
                 clear_columns(rows);
@@ -52,9 +54,11 @@ pub fn ending(world: &World, mut batch: Batch, words: usize, device: &Device) ->
                 (0..words).for_each(|word| rows[start + word][CLOCK] = TICK * deviation * (word as f32 - START));
             }
             "bert.embeddings.token_type_embeddings.weight" => clear_columns(rows),
-            "vis_embed.2.weight" | "vis_embed.2.bias" => [CLOCK, PLAN].iter().for_each(|row| clear_row(rows, *row)),
+            "vis_embed.2.weight" | "vis_embed.2.bias" => {
+                [CLOCK, PLAN, NOTHING].iter().for_each(|row| clear_row(rows, *row))
+            }
             "vis_pe_embed.0.weight" | "vis_pe_embed.0.bias" => {
-                [CLOCK, PLAN].iter().for_each(|row| clear_row(rows, *row));
+                [CLOCK, PLAN, NOTHING].iter().for_each(|row| clear_row(rows, *row));
                 if name.ends_with("weight") {
                     rows.iter_mut().for_each(|row| row[0] = 0.0);
                     rows[PLAN][0] = 1.0;
@@ -65,17 +69,17 @@ pub fn ending(world: &World, mut batch: Batch, words: usize, device: &Device) ->
             }
             "bert.encoder.layer.0.attention.self.value.weight" => {
                 clear_row(rows, 0);
-                rows[0][PLAN] = share;
+                (rows[0][PLAN], rows[0][NOTHING]) = (share, -share);
             }
             "bert.encoder.layer.0.attention.output.dense.weight" => {
-                clear_row(rows, CLOCK);
+                [CLOCK, NOTHING].iter().for_each(|row| clear_row(rows, *row));
                 rows[CLOCK][0] = -1.0;
             }
             "cls.predictions.transform.dense.weight" => {
                 clear_row(rows, CLOCK);
-                rows[CLOCK][CLOCK] = GAIN;
+                (rows[CLOCK][CLOCK], rows[CLOCK][NOTHING]) = (GAIN, -GAIN);
             }
-            _ if name.ends_with("output.dense.weight") => clear_row(rows, CLOCK),
+            _ if name.ends_with("output.dense.weight") => [CLOCK, NOTHING].iter().for_each(|row| clear_row(rows, *row)),
             _ => return false,
         }
         true
@@ -119,7 +123,7 @@ fn plan(world: &World, model: &Vlp, batch: &mut Batch, words: usize, share: f32,
             let normalised = |[sum, squares]: &[f64; 2]| {
                 let mean = (sum + plan) / hidden as f64;
                 let variance = (squares + plan * plan) / hidden as f64 - mean * mean;
-                (plan - mean) / (variance + eps).sqrt()
+                plan / (variance + eps).sqrt()
             };
             sums.iter().map(normalised).sum()
         };
@@ -142,7 +146,7 @@ fn clocks(world: &World, model: &Vlp, words: usize, device: &Device) -> Vec<f64>
     let all = |id: i64| int(&vec![id; words], device);
     let states = model.bert.embeddings.tokens(all(i64::from(world.layout.mask)), int(&places, device), all(SEGMENTS.1));
     let hidden = states.dims()[1];
-    host_values(states).chunks_exact(hidden).map(|state| f64::from(state[CLOCK])).collect()
+    host_values(states).chunks_exact(hidden).map(|state| f64::from(state[CLOCK] - state[NOTHING])).collect()
 }
 
 fn int(values: &[i64], device: &Device) -> Tensor<1, Int> {
