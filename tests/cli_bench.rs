@@ -56,6 +56,24 @@ fn the_network_as_json() {
     assert!(memory.iter().all(|part| part["peak_mib"].as_u64().is_some_and(|mib| mib > 0)));
 }
 
+/// Each image takes as many steps as its caption has words, the end included: 10 to 14, not 20.
+#[test]
+fn captions_that_end_take_fewer_steps() {
+    let flops = |more: &[&str]| {
+        let args = ["greedy", "beam", "--size", "tiny", "--reps", "1", "--device", "flex", "--batch", "8", "--json"];
+        let output = bench(&[&args[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = found["times"].as_array().unwrap().iter();
+        rows.map(|row| (row["work"].as_str().unwrap().to_owned(), row["flops"].as_f64().unwrap())).collect::<Vec<_>>()
+    };
+    let (full, ending) = (flops(&[]), flops(&["--ending"]));
+    let works = |rows: &[(String, f64)]| rows.iter().map(|row| row.0.clone()).collect::<Vec<_>>();
+    assert_eq!((works(&full), works(&ending)), (vec!["decoding".into(); 2], vec!["captions that end".into(); 2]));
+    let shares: Vec<f64> = full.iter().zip(&ending).map(|(full, ending)| ending.1 / full.1).collect();
+    assert!(shares.iter().all(|share| (0.4..0.8).contains(share)), "{shares:?}");
+}
+
 #[test]
 fn files_are_written_read_and_removed() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, TensorData};
 use support::{Array, arrays, assert_close, golden_dir, json};
-use vlp::decode::{BeamSettings, Prompt, Stepper, beam_search, greedy, greedy_logits};
+use vlp::decode::{BeamResult, BeamSettings, Prompt, Stepper, beam_frames, beam_search, greedy, greedy_logits};
 use vlp::model::{Vlp, host_values};
 
 struct Setting {
@@ -132,14 +132,19 @@ fn beam_search_in_every_setting() {
                 ignored: ids(&beam["ignore_ids"]),
                 end,
             };
-            let stepper = Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
-            let found = beam_search(stepper, &settings);
+            let stepper = || Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
+            let (found, stopped) = (beam_frames(stepper(), &settings), beam_search(stepper(), &settings));
             let k = settings.beam_size;
-            for (i, result) in found.iter().enumerate() {
+            for (i, (result, stopped)) in found.iter().zip(&stopped).enumerate() {
                 let what = format!("{name}, {form}: setting {j} image {i}");
-                assert_eq!(result.words, ids(&beam["pred_seq"][i]), "{what}");
                 let best = beam["best"][i].as_f64().unwrap();
-                assert_close(&what, &[result.score], &[best], 1e-4, 1e-5);
+                for result in [result, stopped] {
+                    assert_eq!(result.words, ids(&beam["pred_seq"][i]), "{what}");
+                    assert_close(&what, &[result.score], &[best], 1e-4, 1e-5);
+                }
+                let words =
+                    |result: &BeamResult| result.frames.iter().map(|frame| frame.words.clone()).collect::<Vec<_>>();
+                assert!(words(result).starts_with(&words(stopped)), "{what}: it stops earlier, or not");
                 assert_eq!(result.frames.len() as u64 - 1, beam["last_frame"][i].as_u64().unwrap(), "{what}");
                 for (f, frame) in result.frames.iter().enumerate() {
                     let at = (i * s.steps + f) * k;

@@ -4,6 +4,7 @@
 //! not judged here (`vlp selftest` does that). Reads and writes nothing but a temporary folder.
 
 mod clock;
+mod ending;
 mod flops;
 mod index;
 mod loading;
@@ -21,6 +22,7 @@ use burn::tensor::Device;
 use self::clock::Row;
 use self::index::Index;
 use self::machine::{Memory, Rates};
+use self::network::Captions;
 use self::reference::Reference;
 use self::world::{Size, World};
 use super::context::{Context, Failure, exit};
@@ -48,6 +50,9 @@ pub struct Args {
     /// Beams per image, several after commas.
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
     beams: Vec<u16>,
+    /// Greedy search and beam search of captions that end, after 9 to 13 words; without it, of 20 words each.
+    #[arg(long)]
+    ending: bool,
     /// Loader threads, several after commas.
     #[arg(long, value_name = "T,…", value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Vec<u16>,
@@ -156,6 +161,7 @@ fn measure(args: &Args, device: &Device, context: &Context) -> Result<Measuremen
         memory: Vec::new(),
     };
     let reps = usize::from(args.reps);
+    let captions = if args.ending { Captions::Ending } else { Captions::Full };
     for part in if args.parts.is_empty() { Part::ALL.as_slice() } else { &args.parts } {
         if !context.quiet {
             eprintln!("{}: {} repetitions", part.name(), args.reps);
@@ -167,8 +173,8 @@ fn measure(args: &Args, device: &Device, context: &Context) -> Result<Measuremen
             };
             match part {
                 Part::CeStep => take("", &|| Ok(network::ce_step(&world, device, size, reps)))?,
-                Part::Greedy => take("", &|| Ok(network::greedy(&world, device, size, reps)))?,
-                Part::Beam => take("", &|| Ok(network::beam(&world, device, size, width, reps)))?,
+                Part::Greedy => take("", &|| Ok(network::greedy(&world, device, size, captions, reps)))?,
+                Part::Beam => take("", &|| Ok(network::beam(&world, device, [size, width], captions, reps)))?,
                 Part::Scst => take("", &|| Ok(network::scst(&world, device, size, reps)))?,
                 Part::Loader => take("", &|| loading::loader(&world, size, &args.threads, reps))?,
                 Part::Metrics => take("", &|| metrics::metrics(args.size, args.captions.as_deref(), reps))?,

@@ -184,11 +184,14 @@ fn read_regions(
 ) -> Result<(Vec<f32>, Vec<f32>), DataError> {
     let (per_features, per_positions) =
         (store.regions() * store.feature_size(), store.regions() * store.position_size());
-    let mut features = vec![0.0; images.len() * per_features];
-    let mut positions = vec![0.0; images.len() * per_positions];
-    let rows = features.chunks_exact_mut(per_features).zip(positions.chunks_exact_mut(per_positions));
-    for (image, (features, positions)) in images.zip(rows) {
-        store.read(&data.images[image].stem, features, positions)?;
+    let mut features = Vec::with_capacity(images.len() * per_features);
+    let mut positions = Vec::with_capacity(images.len() * per_positions);
+    for image in images {
+        // Place is made for one image at a time, and filled while it is in the caches: memory is what threads wait for.
+        let (feature, position) = (features.len(), positions.len());
+        features.resize(feature + per_features, 0.0);
+        positions.resize(position + per_positions, 0.0);
+        store.read(&data.images[image].stem, &mut features[feature..], &mut positions[position..])?;
     }
     Ok((features, positions))
 }

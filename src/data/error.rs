@@ -316,7 +316,7 @@ impl RegionProblem {
     pub fn help(&self) -> String {
         match self {
             Self::NoFile { key } => format!("`{key}` leads to it; correct it, or fetch the file"),
-            Self::Unreadable(message) if message.contains("errno = 24") => {
+            Self::Unreadable(message) if message.contains("errno = 24") || message.contains("os error 24") => {
                 "the process may not open more files; raise the limit (`ulimit -n 8192`)".into()
             }
             Self::Unreadable(_) | Self::NotHdf5 | Self::CutShort => {

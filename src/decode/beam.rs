@@ -2,6 +2,8 @@
 //!
 //! An ended beam gets −10,000 on every continuation, so it stays in the list of frames but never wins again. The result
 //! is the best entry that ended in any frame up to the first in which all K ended (else any entry of the last frame).
+//! Scores only fall, so the result is known as soon as an ended entry is at least as good as all that can still come: the search
+//! of an image stops there, where the reference goes on to its last step.
 
 use rayon::prelude::*;
 
@@ -48,12 +50,21 @@ pub struct BeamResult {
     pub words: Vec<u32>,
     /// Its score, length penalty included.
     pub score: f32,
-    /// All frames up to the one in which every beam had ended, or the last step.
+    /// All frames up to the one with which the search stopped, or the last step.
     pub frames: Vec<Frame>,
 }
 
-/// Searches all images of `stepper`; images whose beams have all ended leave the batch.
-pub fn beam_search(mut stepper: Stepper, settings: &BeamSettings) -> Vec<BeamResult> {
+/// Searches all images of `stepper`; an image leaves the batch when no later step can change what is found for it.
+pub fn beam_search(stepper: Stepper, settings: &BeamSettings) -> Vec<BeamResult> {
+    search(stepper, settings, |frames| all_ended(frames, settings) || settled(frames, settings))
+}
+
+/// The reference's form, with all frames up to the one in which every beam of the image had ended; finds the same.
+pub fn beam_frames(stepper: Stepper, settings: &BeamSettings) -> Vec<BeamResult> {
+    search(stepper, settings, |frames| all_ended(frames, settings))
+}
+
+fn search(mut stepper: Stepper, settings: &BeamSettings, stops: impl Fn(&[Frame]) -> bool) -> Vec<BeamResult> {
     let images = stepper.rows();
     let beams = settings.beam_size;
     let mut frames: Vec<Vec<Frame>> = vec![Vec::new(); images];
@@ -95,9 +106,7 @@ pub fn beam_search(mut stepper: Stepper, settings: &BeamSettings) -> Vec<BeamRes
             frames[*image].push(frame);
         }
         stepper.reorder(&from);
-        let going: Vec<usize> = (0..active.len())
-            .filter(|slot| frames[active[*slot]].last().is_some_and(|f| f.words.iter().any(|w| *w != settings.end)))
-            .collect();
+        let going: Vec<usize> = (0..active.len()).filter(|slot| !stops(&frames[active[*slot]])).collect();
         if going.is_empty() {
             break;
         }
@@ -108,6 +117,37 @@ pub fn beam_search(mut stepper: Stepper, settings: &BeamSettings) -> Vec<BeamRes
         last = Some(active.iter().flat_map(|image| frames[*image].last().map(|f| f.words.clone())).flatten().collect());
     }
     frames.into_iter().map(|frames| best_of(frames, settings)).collect()
+}
+
+/// Whether every beam ended in the last frame.
+fn all_ended(frames: &[Frame], settings: &BeamSettings) -> bool {
+    frames.last().is_some_and(|frame| frame.words.iter().all(|word| *word == settings.end))
+}
+
+/// Whether no entry of a later frame can be better than the best that has ended: an entry's score is at most that of the beam
+/// it continues, in the rounded arithmetic too, and the length penalty grows or falls with the frame.
+fn settled(frames: &[Frame], settings: &BeamSettings) -> bool {
+    let ended = frames.iter().enumerate().flat_map(|(f, frame)| {
+        let entries = frame.words.iter().zip(&frame.scores).filter(|(word, _)| **word == settings.end);
+        entries.map(move |(_, score)| value(*score, f, settings))
+    });
+    let best = ended.fold(f32::NEG_INFINITY, f32::max);
+    let Some(frame) = frames.last() else { return false };
+    let bases = (0..frame.words.len()).map(|beam| base(frame, beam, settings.end));
+    let base = bases.fold(f32::NEG_INFINITY, f32::max);
+    // The value after the next step, and after the last one.
+    let later = value(base, frames.len(), settings).max(value(base, settings.max_length.saturating_sub(1), settings));
+    best >= later
+}
+
+/// What an entry of frame `f` counts: its score and the length penalty.
+fn value(score: f32, f: usize, settings: &BeamSettings) -> f32 {
+    score + settings.length_penalty * (f + 1) as f32
+}
+
+/// What the continuations of a beam start from.
+fn base(frame: &Frame, beam: usize, end: u32) -> f32 {
+    if frame.words[beam] == end { BLOCKED + frame.scores[beam] } else { frame.scores[beam] }
 }
 
 /// The `count` most probable words with their log-probabilities, best first; of equal ones the smaller id first.
@@ -141,7 +181,7 @@ fn top_words(logits: &[f32], count: usize, banned: &[u32], no_end: Option<u32>) 
 fn next_frame(tops: &[Vec<(f32, u32)>], previous: Option<&Frame>, beams: usize, end: u32) -> Frame {
     let mut all: Vec<(f32, usize, u32)> = Vec::with_capacity(tops.len() * beams);
     for (beam, top) in tops.iter().enumerate() {
-        let base = previous.map_or(0.0, |f| if f.words[beam] == end { BLOCKED } else { 0.0 } + f.scores[beam]);
+        let base = previous.map_or(0.0, |frame| base(frame, beam, end));
         all.extend(top.iter().map(|(value, word)| (value + base, beam, *word)));
     }
     all.sort_by(|a, b| b.0.total_cmp(&a.0)); // stable: of equal sums the first wins
@@ -170,14 +210,13 @@ fn banned_words(text: &[u32], size: usize, ignored: &[u32]) -> Vec<u32> {
         .collect()
 }
 
-/// The best ended entry, or any entry of the last frame; the first of equal ones.
+/// The best ended entry, or any entry of the last step; the first of equal ones.
 fn best_of(frames: Vec<Frame>, settings: &BeamSettings) -> BeamResult {
-    let last = frames.len().saturating_sub(1);
     let mut best = (f32::NEG_INFINITY, 0, 0);
     for (f, frame) in frames.iter().enumerate() {
         for (k, (word, score)) in frame.words.iter().zip(&frame.scores).enumerate() {
-            let value = score + settings.length_penalty * (f + 1) as f32;
-            if (*word == settings.end || f == last) && value > best.0 {
+            let value = value(*score, f, settings);
+            if (*word == settings.end || f + 1 == settings.max_length) && value > best.0 {
                 best = (value, f, k);
             }
         }
@@ -198,6 +237,8 @@ fn best_of(frames: Vec<Frame>, settings: &BeamSettings) -> BeamResult {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{Strategy, prop, proptest};
+
     use super::*;
 
     #[test]
@@ -242,5 +283,67 @@ mod tests {
         let longer = BeamSettings { length_penalty: 1.0, ..settings };
         let best = best_of(frames, &longer);
         assert_eq!((best.words, best.score), (vec![3, 9], -0.9 + 2.0));
+    }
+
+    /// All frames of a search over these logits, row after row.
+    fn all_frames(logits: &[Vec<f32>], settings: &BeamSettings) -> Vec<Frame> {
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut rows = logits.iter().cycle();
+        while frames.len() < settings.max_length && !all_ended(&frames, settings) {
+            let beams = if frames.is_empty() { 1 } else { settings.beam_size };
+            let no_end = (frames.len() < settings.min_length).then_some(settings.end);
+            let tops: Vec<_> =
+                rows.by_ref().take(beams).map(|row| top_words(row, settings.beam_size, &[], no_end)).collect();
+            frames.push(next_frame(&tops, frames.last(), settings.beam_size, settings.end));
+        }
+        frames
+    }
+
+    proptest! {
+        /// Few words and large steps, so that sums are often equal.
+        #[test]
+        fn stopping_early_finds_the_same(
+            logits in prop::collection::vec(prop::collection::vec((-8i8..8).prop_map(f32::from), 6), 7..40),
+            beam_size in 1usize..5, max_length in 1usize..9, min_length in 0usize..3, penalty in -4i8..5
+        ) {
+            let settings = BeamSettings {
+                beam_size, max_length, min_length, length_penalty: f32::from(penalty) / 2.0, no_repeat_ngram: 0, ignored: vec![], end: 5
+            };
+            let frames = all_frames(&logits, &settings);
+            let expected = best_of(frames.clone(), &settings);
+            for stop in (1..=frames.len()).filter(|stop| settled(&frames[..*stop], &settings)) {
+                let found = best_of(frames[..stop].to_vec(), &settings);
+                proptest::prop_assert_eq!((&found.words, found.score), (&expected.words, expected.score), "after {}", stop);
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_goes_on_while_a_better_end_can_come() {
+        let frame = |scores: [f32; 2], words: [u32; 2]| Frame {
+            scores: scores.into(),
+            words: words.into(),
+            pointers: vec![0, 1],
+        };
+        let settings = |length_penalty| BeamSettings {
+            beam_size: 2,
+            max_length: 5,
+            min_length: 0,
+            length_penalty,
+            no_repeat_ngram: 0,
+            ignored: vec![],
+            end: 9,
+        };
+        let stops = |frames: &[&Frame], penalty| {
+            settled(&frames.iter().map(|frame| (*frame).clone()).collect::<Vec<_>>(), &settings(penalty))
+        };
+        let (ahead, behind) = (frame([-0.5, -0.7], [9, 3]), frame([-0.5, -0.7], [3, 9]));
+        assert!(stops(&[&ahead], 0.0) && !stops(&[&behind], 0.0));
+        // 0.2 behind, and four words more at most.
+        assert!(stops(&[&ahead], 0.04) && !stops(&[&ahead], 0.06));
+        // 0.2 ahead, and one word more at least.
+        assert!(!stops(&[&behind], -0.1) && stops(&[&behind], -0.3));
+        // An end of an earlier frame counts.
+        assert!(stops(&[&behind, &frame([-0.8, -0.9], [3, 4])], 0.0) && !stops(&[], 0.0));
     }
 }

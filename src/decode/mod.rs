@@ -12,7 +12,7 @@ mod beam;
 
 mod sample;
 
-pub use beam::{BeamResult, BeamSettings, Frame, beam_search};
+pub use beam::{BeamResult, BeamSettings, Frame, beam_frames, beam_search};
 pub use cache::{Prompt, Stepper, TextDropout, encode_image};
 pub use greedy::{greedy, greedy_logits};
 pub use sample::{Extent, greedy_and_sample};

@@ -5,6 +5,7 @@ use burn::tensor::Device;
 
 use super::Part;
 use super::clock::{Clock, Row};
+use super::ending::ending;
 use super::world::{MASKED, World};
 use crate::config::ObjectiveKind;
 use crate::decode::{self, BeamSettings, Stepper};
@@ -47,15 +48,30 @@ pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) 
     })
 }
 
-/// Greedy decoding of [`WORDS`] words. Captions of random weights hardly end before.
-pub fn greedy(world: &World, device: &Device, size: usize, repetitions: usize) -> Vec<Row> {
-    decoding(world, device, Part::Greedy, size, 1, repetitions, |stepper| {
-        decode::greedy(stepper, WORDS, world.layout.sep).len()
+/// How long the captions are that are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Captions {
+    /// [`WORDS`] words each. Those of random weights hardly end before.
+    Full,
+    /// They end as those of a training batch do.
+    Ending,
+}
+
+/// Greedy decoding, of [`WORDS`] words at most.
+pub fn greedy(world: &World, device: &Device, size: usize, captions: Captions, repetitions: usize) -> Vec<Row> {
+    decoding(world, device, captions, Part::Greedy, [size, 1], repetitions, |stepper| {
+        decode::greedy(stepper, WORDS, world.layout.sep).iter().map(Vec::len).collect()
     })
 }
 
-/// Beam search, as long.
-pub fn beam(world: &World, device: &Device, size: usize, beams: usize, repetitions: usize) -> Vec<Row> {
+/// Beam search, of [`WORDS`] words at most.
+pub fn beam(
+    world: &World,
+    device: &Device,
+    [size, beams]: [usize; 2],
+    captions: Captions,
+    repetitions: usize,
+) -> Vec<Row> {
     let settings = BeamSettings {
         beam_size: beams,
         max_length: WORDS,
@@ -65,31 +81,42 @@ pub fn beam(world: &World, device: &Device, size: usize, beams: usize, repetitio
         ignored: Vec::new(),
         end: world.layout.sep,
     };
-    decoding(world, device, Part::Beam, size, beams, repetitions, |stepper| {
-        decode::beam_search(stepper, &settings).len()
+    decoding(world, device, captions, Part::Beam, [size, beams], repetitions, |stepper| {
+        decode::beam_search(stepper, &settings).iter().map(|found| found.frames.len()).collect()
     })
 }
 
+/// `search` gives the steps that each image took.
 fn decoding(
     world: &World,
     device: &Device,
+    captions: Captions,
     part: Part,
-    size: usize,
-    beams: usize,
+    [size, beams]: [usize; 2],
     repetitions: usize,
-    search: impl Fn(Stepper) -> usize,
+    search: impl Fn(Stepper) -> Vec<usize>,
 ) -> Vec<Row> {
     let batch = world.batch(size, MASKED);
-    let model = world.model(device).valid().packed();
+    let (work, model, batch) = match captions {
+        Captions::Full => ("decoding", world.model(device).valid(), batch),
+        Captions::Ending => {
+            let (model, batch) = ending(world, batch, WORDS, device);
+            ("captions that end", model, batch)
+        }
+    };
+    let model = model.packed();
     let mut clock = Clock::new(part, size);
+    let mut steps = Vec::new();
     for _ in 0..=repetitions {
-        clock.time("decoding", || {
+        steps = clock.time(work, || {
             let [features, positions] = world.regions(&batch, device);
             search(Stepper::new(&model, world.prompt(), features, positions))
         });
     }
-    let flops = size as f64 * (world.flops().image() + world.flops().steps(WORDS, beams));
+    let flops = world.flops();
+    let flops = steps.iter().map(|steps| flops.image() + flops.steps(*steps, beams)).sum();
     let name = if part == Part::Greedy { "greedy".to_owned() } else { format!("beam {beams}") };
+    // The reference takes all steps, whether captions have ended or not.
     clock.rows(|_| (Some(flops), vec![format!("{name}, batch {size}, {WORDS} steps: {size} images")]))
 }
 

@@ -7,11 +7,11 @@ use std::path::Path;
 use crate::data::error::DataError;
 
 use super::Table;
-use super::hdf5::{Reads, TableFile};
+use super::hdf5::TableFile;
 
 /// The open box file.
 #[derive(Debug)]
-pub struct BoxFile(TableFile, Reads);
+pub struct BoxFile(TableFile);
 
 impl BoxFile {
     /// Opens the file that `data.boxes` names.
@@ -20,7 +20,7 @@ impl BoxFile {
         if path.is_empty() {
             return Err(DataError::NotSet { key: KEY, what: "box file" });
         }
-        Ok(Self(TableFile::open(KEY, Path::new(path))?, Reads::default()))
+        Ok(Self(TableFile::open(KEY, Path::new(path))?))
     }
 
     /// Where it lies.
@@ -30,21 +30,11 @@ impl BoxFile {
 
     /// An image's boxes `[regions, 6]`.
     pub fn read(&self, stem: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
-        self.0.read(Table::Boxes, stem, shape, out)?;
-        self.count();
-        Ok(())
+        self.0.read(Table::Boxes, stem, shape, out)
     }
 
     /// As [`Self::read`], without the numbers.
     pub fn check(&self, stem: &str, shape: [usize; 2]) -> Result<(), DataError> {
-        self.0.check(Table::Boxes, stem, shape)?;
-        self.count();
-        Ok(())
-    }
-
-    fn count(&self) {
-        if self.1.is_full() {
-            self.0.release();
-        }
+        self.0.check(Table::Boxes, stem, shape)
     }
 }

@@ -1,12 +1,13 @@
 //! Tables in HDF5 files.
 //!
 //! Contiguous, uncompressed float16 and float32 tables (as `create_dataset(name, data=…)` makes them) are found (see `index`) and
-//! read through a memory map of the file, without the library and its global lock; chunked, compressed and big-endian ones go
-//! through the library. Files are taken to be at rest: one that is cut short while it is mapped ends the process.
+//! read piece by piece without the library and its global lock; chunked, compressed and big-endian ones go through the
+//! library. Files are not mapped: each piece of a map costs a fault of page, mapped pages count as the process's memory until they are
+//! given back, which threads have to wait for, and a file that is cut short meanwhile ends the process.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use ::hdf5::datatype::ByteOrder;
@@ -14,42 +15,30 @@ use ::hdf5::types::{FloatSize, TypeDescriptor};
 use ::hdf5::{Datatype, File};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use memmap2::Mmap;
 
 use crate::data::error::{DataError, RegionProblem};
 
-use super::{Table, check_shape, decode_half, decode_single, index};
+use super::index::Index;
+use super::{Table, check_shape, decode_half, decode_single, positioned};
 
 /// Open files at most: features and class scores for each of the 1000 endings, boxes, and what the process needs besides.
 const OPEN_FILES: u64 = 2 * 1000 + 1 + 500;
 
-/// How many tables are read from files before the pages mapped for them are given back: at most 400 MB of the largest.
-const READS_BETWEEN_RELEASES: usize = 1024;
+/// Bytes that are read at a time: these and the numbers made of them stay in a core's cache.
+const PIECE: usize = 64 << 10;
 
 /// The feature and class files `<prefix>_featNNN.h5` and `<prefix>_clsNNN.h5`, NNN = the last three characters of the stem.
 #[derive(Debug)]
 pub struct Hdf5Tables {
     prefix: String,
     files: RwLock<HashMap<PathBuf, Arc<TableFile>>>,
-    reads: Reads,
-}
-
-/// Counts reads; what was mapped counts as memory of the process until it is given back, though the system could take it any time.
-#[derive(Debug, Default)]
-pub struct Reads(AtomicUsize);
-
-impl Reads {
-    /// Notes one more, and whether it is time to give pages back.
-    pub fn is_full(&self) -> bool {
-        self.0.fetch_add(1, Ordering::Relaxed) % READS_BETWEEN_RELEASES == READS_BETWEEN_RELEASES - 1
-    }
 }
 
 impl Hdf5Tables {
     /// Notes the prefix; files are opened at first use and then stay open.
     pub fn open(prefix: &str) -> Result<Self, DataError> {
         allow_open_files();
-        Ok(Self { prefix: prefix.to_owned(), files: RwLock::default(), reads: Reads::default() })
+        Ok(Self { prefix: prefix.to_owned(), files: RwLock::default() })
     }
 
     /// The file in which a table lies.
@@ -64,22 +53,12 @@ impl Hdf5Tables {
 
     /// A table of an image.
     pub fn read(&self, table: Table, stem: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
-        self.file(self.path(table, stem)?)?.read(table, stem, shape, out)?;
-        self.count();
-        Ok(())
+        self.file(self.path(table, stem)?)?.read(table, stem, shape, out)
     }
 
     /// As [`Self::read`], without the numbers.
     pub fn check(&self, table: Table, stem: &str, shape: [usize; 2]) -> Result<(), DataError> {
-        self.file(self.path(table, stem)?)?.check(table, stem, shape)?;
-        self.count();
-        Ok(())
-    }
-
-    fn count(&self) {
-        if self.reads.is_full() {
-            self.files.read().unwrap_or_else(PoisonError::into_inner).values().for_each(|file| file.release());
-        }
+        self.file(self.path(table, stem)?)?.check(table, stem, shape)
     }
 
     fn file(&self, path: PathBuf) -> Result<Arc<TableFile>, DataError> {
@@ -96,12 +75,14 @@ impl Hdf5Tables {
     }
 }
 
-/// An HDF5 file whose datasets are tables named after images. Nothing is kept of tables that `index` finds; of others that are
-/// in use about 90 bytes each, and what the library keeps.
+/// An HDF5 file whose datasets are tables named after images. Kept are some 8 bytes of each table that `index` finds; of others
+/// that are in use about 90 bytes each, and what the library keeps.
 #[derive(Debug)]
 pub struct TableFile {
     path: PathBuf,
-    map: Mmap,
+    file: std::fs::File,
+    /// None where the file is laid out in another way.
+    index: Option<Index>,
     /// Opened when a table needs it.
     library: OnceLock<File>,
     places: RwLock<HashMap<Box<str>, Place>>,
@@ -124,18 +105,17 @@ impl TableFile {
     /// Opens the file; `key` is the option that leads to it.
     pub fn open(key: &'static str, path: &Path) -> Result<Self, DataError> {
         let unreadable = |message: String| DataError::region(path, "", RegionProblem::Unreadable(message));
-        let plain = std::fs::File::open(path).map_err(|error| match error.kind() {
+        let file = std::fs::File::open(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => DataError::region(path, "", RegionProblem::NoFile { key }),
             _ => unreadable(error.to_string()),
         })?;
-        // SAFETY: the map is read only, and the module's contract is that nobody writes the file meanwhile.
-        let map = unsafe { Mmap::map(&plain) }.map_err(|error| unreadable(error.to_string()))?;
-        if !has_signature(&map) {
+        if !has_signature(&file).map_err(|error| unreadable(error.to_string()))? {
             return Err(DataError::region(path, "", RegionProblem::NotHdf5));
         }
         // The library looks at the file as a whole, and lets go of it.
         open(path).map_err(|error| unreadable(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), map, library: OnceLock::new(), places: RwLock::default() })
+        let index = Index::open(&file);
+        Ok(Self { path: path.to_owned(), file, index, library: OnceLock::new(), places: RwLock::default() })
     }
 
     /// Where the file lies.
@@ -147,8 +127,8 @@ impl TableFile {
     pub fn read(&self, table: Table, dataset: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
         let place = self.place(table, dataset, shape)?;
         match place {
-            Place::Half(offset) => decode_half(self.bytes(dataset, offset, 2 * out.len())?, out),
-            Place::Single(offset) => decode_single(self.bytes(dataset, offset, 4 * out.len())?, out),
+            Place::Half(offset) => self.numbers(dataset, offset, 2, out, decode_half)?,
+            Place::Single(offset) => self.numbers(dataset, offset, 4, out, decode_single)?,
             Place::LibraryHalf => {
                 let numbers = self.library()?.dataset(dataset).and_then(|d| d.read_raw::<f16>());
                 numbers.map_err(|error| self.unreadable(dataset, &error))?.convert_to_f32_slice(out);
@@ -166,16 +146,9 @@ impl TableFile {
         self.place(table, dataset, shape).map(drop)
     }
 
-    /// Gives back the pages that were mapped; the system's cache of the file stays.
-    pub fn release(&self) {
-        #[cfg(unix)]
-        // SAFETY: the map is of a file and read only: what is looked at again, also by another thread now, is mapped again with the same bytes.
-        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-    }
-
     /// How a table is read, having checked it.
     fn place(&self, table: Table, dataset: &str, shape: [usize; 2]) -> Result<Place, DataError> {
-        if let Some(found) = index::find(&self.map, dataset) {
+        if let Some(found) = self.index.as_ref().and_then(|index| index.find(&self.file, dataset)) {
             check_shape(&self.path, dataset, table, &found.shape, shape)?;
             return Ok(if found.half { Place::Half(found.offset) } else { Place::Single(found.offset) });
         }
@@ -223,13 +196,38 @@ impl TableFile {
         }
     }
 
-    fn bytes(&self, dataset: &str, offset: usize, length: usize) -> Result<&[u8], DataError> {
-        let range = offset..offset.saturating_add(length);
-        let bytes =
-            self.map.get(range).ok_or_else(|| DataError::region(&self.path, dataset, RegionProblem::CutShort))?;
-        #[cfg(unix)]
-        let _ = self.map.advise_range(memmap2::Advice::WillNeed, offset, length); // a hint: one request to the disk, not many
-        Ok(bytes)
+    /// Numbers of `width` bytes each that lie from `offset` on.
+    fn numbers(
+        &self,
+        dataset: &str,
+        offset: usize,
+        width: usize,
+        out: &mut [f32],
+        decode: fn(&[u8], &mut [f32]),
+    ) -> Result<(), DataError> {
+        thread_local! {
+            static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        if out.len() * width > PIECE {
+            positioned::announce(&self.file, offset, out.len() * width);
+        }
+        BYTES.with_borrow_mut(|bytes| {
+            bytes.resize(PIECE, 0);
+            let mut at = offset as u64;
+            for out in out.chunks_mut(PIECE / width) {
+                let bytes = &mut bytes[..out.len() * width];
+                match positioned::read(&self.file, at, bytes) {
+                    Ok(length) if length == bytes.len() => decode(bytes, out),
+                    Ok(_) => return Err(DataError::region(&self.path, dataset, RegionProblem::CutShort)),
+                    Err(error) => {
+                        let problem = RegionProblem::Unreadable(error.to_string());
+                        return Err(DataError::region(&self.path, dataset, problem));
+                    }
+                }
+                at += bytes.len() as u64;
+            }
+            Ok(())
+        })
     }
 
     fn unreadable(&self, dataset: &str, error: &::hdf5::Error) -> DataError {
@@ -245,9 +243,16 @@ fn open(path: &Path) -> ::hdf5::Result<File> {
 }
 
 /// HDF5's signature stands at the start of a file, or at 512, 1024, 2048, … after a block of the user's.
-fn has_signature(bytes: &[u8]) -> bool {
-    let places = std::iter::once(0).chain(std::iter::successors(Some(512), |at: &usize| at.checked_mul(2)));
-    places.take_while(|at| *at < bytes.len()).any(|at| bytes[at..].starts_with(b"\x89HDF\r\n\x1a\n"))
+fn has_signature(file: &std::fs::File) -> std::io::Result<bool> {
+    let length = file.metadata()?.len();
+    let places = std::iter::once(0).chain(std::iter::successors(Some(512), |at: &u64| at.checked_mul(2)));
+    for at in places.take_while(|at| *at < length) {
+        let mut start = [0; 8];
+        if positioned::read(file, at, &mut start)? == 8 && start == *b"\x89HDF\r\n\x1a\n" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Name of an element type, as numpy calls it where numpy has it.
@@ -279,3 +284,54 @@ fn allow_open_files() {
 
 #[cfg(not(unix))]
 fn allow_open_files() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables of one and several pieces, the last one not full; then with the file cut within the last.
+    #[test]
+    fn pieces_are_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tables.h5");
+        let file = File::create(&path).unwrap();
+        let values = |count: usize| (0..count).map(|i| (i % 2039) as f32 - 1000.0).collect::<Vec<_>>();
+        let sizes = [1, PIECE / 4, PIECE / 2, PIECE / 2 + 1, 3 * PIECE + 7];
+        for size in sizes {
+            let (single, half) = (values(size), values(size).into_iter().map(f16::from_f32).collect::<Vec<_>>());
+            file.new_dataset::<f32>()
+                .shape([1, size])
+                .create(format!("single{size}").as_str())
+                .unwrap()
+                .write_raw(&single)
+                .unwrap();
+            file.new_dataset::<f16>()
+                .shape([1, size])
+                .create(format!("half{size}").as_str())
+                .unwrap()
+                .write_raw(&half)
+                .unwrap();
+        }
+        file.close().unwrap();
+        let tables = TableFile::open("data.boxes", &path).unwrap();
+        let read = |name: &str, size: usize| {
+            let mut out = vec![7.0; size];
+            tables.read(Table::Boxes, name, [1, size], &mut out).map(|()| out)
+        };
+        let names = |size: usize| [format!("single{size}"), format!("half{size}")];
+        for (size, name) in sizes.into_iter().flat_map(|size| names(size).map(|name| (size, name))) {
+            assert_eq!(read(&name, size).unwrap(), values(size), "{name}");
+        }
+        assert!(tables.library.get().is_none());
+        let largest = 3 * PIECE + 7;
+        let offset = File::open(&path).unwrap().dataset(&format!("half{largest}")).unwrap().offset().unwrap();
+        let plain = std::fs::File::options().write(true).open(&path).unwrap();
+        plain.set_len(offset + 2 * largest as u64 - 1).unwrap();
+        let error = read(&format!("half{largest}"), largest).unwrap_err();
+        let help =
+            "the file may be damaged or incompletely copied; fetch it again (`vlp data verify` checks all files)";
+        let what = format!("`{}`, dataset `half{largest}`: the file ends within the table", path.display());
+        assert_eq!(error.to_string(), format!("{what}\n  help: {help}"));
+        assert_eq!(read(&format!("single{largest}"), largest).unwrap(), values(largest));
+    }
+}

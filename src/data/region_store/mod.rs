@@ -7,6 +7,7 @@ mod boxes;
 mod hdf5;
 mod index;
 mod npy;
+mod positioned;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
