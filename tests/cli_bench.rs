@@ -23,6 +23,7 @@ fn the_network_as_json() {
     assert_eq!(text(&output.stderr), progress);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&found["device"], &found["size"]), (&"flex".into(), &"tiny".into()));
+    assert_eq!((&found["precision"], &found["gradient_checkpointing"]), (&"fp32".into(), &false.into()));
     for positive in ["threads", "matrix_gflops", "copy_gb_per_s"] {
         assert!(found[positive].as_f64().unwrap() > 0.0, "{positive} in {found:#}");
     }
@@ -54,6 +55,25 @@ fn the_network_as_json() {
     let memory = found["memory"].as_array().unwrap();
     assert_eq!(memory.iter().map(|part| part["part"].as_str().unwrap()).collect::<Vec<_>>(), NETWORK);
     assert!(memory.iter().all(|part| part["peak_mib"].as_u64().is_some_and(|mib| mib > 0)));
+}
+
+#[test]
+fn training_steps_in_low_precision() {
+    for precision in ["bf16", "fp16"] {
+        let args = ["ce-step", "scst", "--size", "tiny", "--reps", "1", "--device", "flex", "--batch", "2", "--quiet"];
+        let output = bench(&[&args[..], &["--precision", precision, "--gradient-checkpointing"]].concat());
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+        let tables = text(&output.stdout);
+        let row = tables.lines().find(|line| line.starts_with("| Training steps")).unwrap();
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells, ["Training steps", &format!("{precision}, gradient checkpointing")]);
+        assert_eq!(tables.lines().filter(|line| line.starts_with("| scst")).count(), 4, "{tables}");
+    }
+    let output = bench(&["ce-step", "--precision", "fp8"]);
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "error: invalid value 'fp8' for '--precision <TYPE>': unknown variant `fp8`, expected one of `fp32`, `bf16`, `fp16`\n";
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with(expected), "{stderr}");
 }
 
 #[test]
@@ -89,6 +109,7 @@ fn tables_and_their_columns() {
         "Machine",
         "Device",
         "Threads",
+        "Training steps",
         "Matrix products, GFLOP/s",
         "Copies, GB/s",
         "Copies by one thread, GB/s",
