@@ -1,18 +1,23 @@
 //! The smallest parts of the network: linear maps, layer normalisation, and dropout whose masks come from a counter.
 //!
 //! Weights are stored as PyTorch stores them (`[out, in]`), so that checkpoints move in and out without transposing.
-//! Dropout masks are drawn on the host from (seed, call number): the same on every engine, and known again after a resume.
+//! Dropout masks are made from (seed, call number): the same on every engine, and known again after a resume.
 //! The type of the input decides in which numbers a pass computes: parameters stay f32 and are converted where a product needs them;
 //! what sums or divides (normalisation, softmax) and dropout compute in f32 and give back the type they were given.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::gelu;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
+use super::device::is_gpu;
+use super::masks;
 use super::packed::{Packed, Then};
+
+pub use super::masks::mix;
 
 /// `y = x · Wᵀ + b`.
 #[derive(Module, Debug)]
@@ -37,6 +42,15 @@ impl Linear {
     pub fn packed(self) -> Self {
         let packed = Packed::of(self.weight.val(), self.bias.val());
         Self { packed, ..self }
+    }
+
+    /// The same map with its weights in `kind` already, so that no pass in that type converts them again. For evaluation.
+    pub fn converted(self, kind: DType) -> Self {
+        Self {
+            weight: self.weight.map(|weight| weight.cast(kind)),
+            bias: self.bias.map(|bias| bias.cast(kind)),
+            ..self
+        }
     }
 
     /// x `[…, in]` → `[…, out]`.
@@ -101,7 +115,7 @@ impl DropoutStream {
     fn next_key(&self) -> u64 {
         let call = self.calls.get();
         self.calls.set(call + 1);
-        mix(self.seed ^ mix(call.wrapping_mul(GOLDEN)))
+        masks::key(self.seed, call)
     }
 }
 
@@ -133,30 +147,62 @@ pub struct Part {
 }
 
 impl Part {
+    /// Places in the larger tensor, as a sum of one number for each axis of `shape`: sample, head, row, column. A tensor of 3 axes has
+    /// one head, and columns of all its width.
+    fn strides(&self, shape: &[usize]) -> Option<(usize, usize, Cow<'_, [usize]>)> {
+        match *shape {
+            [_, _, width] => Some((1, width, Cow::Owned((0..width).collect()))),
+            [_, heads, _, _] => Some((heads, self.all_columns, Cow::Borrowed(&self.columns))),
+            _ => None,
+        }
+    }
+
     /// The elements of the larger tensor's mask that stand at the places of `shape` (3 or 4 axes), in order.
     fn mask(&self, shape: &[usize], prob: f64, key: u64) -> Vec<f32> {
-        let (heads, width) = match *shape {
-            [_, _, width] => (1, width),
-            [_, heads, _, _] => (heads, self.columns.len()),
-            _ => return dropout_mask(shape.iter().product(), prob, key),
+        let Some((heads, width, columns)) = self.strides(shape) else {
+            return masks::on_host(shape.iter().product(), prob, key);
         };
-        let of_sample = heads * self.rows.len() * width;
+        let of_sample = heads * self.rows.len() * columns.len();
         let mut mask = vec![1f32; self.samples.len() * of_sample];
         mask.par_chunks_mut(of_sample.max(1)).zip(&self.samples).for_each(|(values, sample)| {
             let Some(sample) = sample else { return };
-            for (i, values) in values.chunks_exact_mut(width.max(1)).enumerate() {
+            for (i, values) in values.chunks_exact_mut(columns.len().max(1)).enumerate() {
                 let (head, row) = (i / self.rows.len(), self.rows[i % self.rows.len()]);
                 let start = (sample * heads + head) * self.all_rows + row;
-                for (column, value) in values.iter_mut().enumerate() {
-                    let place = match shape.len() {
-                        3 => start * width + column,
-                        _ => start * self.all_columns + self.columns[column],
-                    };
-                    *value = dropout_value(place, prob, key);
+                for (column, value) in columns.iter().zip(values) {
+                    *value = masks::value(start * width + column, prob, key);
                 }
             }
         });
         mask
+    }
+
+    /// [`Part::mask`], computed on `device`, flat.
+    fn mask_on_device(&self, shape: &[usize], prob: f64, key: u64, device: &Device) -> Tensor<1> {
+        let size = shape.iter().product();
+        let Some((heads, width, columns)) = self.strides(shape) else {
+            return masks::on_device(size, prob, key, device);
+        };
+        let axis = |values: Vec<usize>, shape: [usize; 4]| {
+            let values: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
+            Tensor::<4, Int>::from_data(TensorData::new(values, shape), device)
+        };
+        let of_head = self.all_rows * width;
+        let samples: Vec<usize> = self.samples.iter().map(|sample| sample.unwrap_or(0) * heads * of_head).collect();
+        let rows: Vec<usize> = self.rows.iter().map(|row| row * width).collect();
+        let (count, rows_count, columns_count) = (samples.len(), rows.len(), columns.len());
+        let places = axis(samples, [count, 1, 1, 1])
+            + axis((0..heads).map(|head| head * of_head).collect(), [1, heads, 1, 1])
+            + axis(rows, [1, 1, rows_count, 1])
+            + axis(columns.into_owned(), [1, 1, 1, columns_count]);
+        let mask = masks::at(places.reshape([size]), prob, key);
+        if self.samples.iter().all(Option::is_some) {
+            return mask;
+        }
+        let has: Vec<f32> = self.samples.iter().map(|sample| f32::from(sample.is_some())).collect();
+        let has = Tensor::<2>::from_data(TensorData::new(has, [count, 1]), device);
+        let mask = mask.reshape([count, size / count]);
+        (mask * has.clone() + has.neg().add_scalar(1.0)).reshape([size])
     }
 }
 
@@ -168,66 +214,29 @@ pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D>
     }
     let key = stream.next_key();
     let shape = x.shape();
-    let mask = match pass {
-        Pass::Part(_, part) => part.mask(&x.dims(), prob, key),
-        _ => dropout_mask(shape.num_elements(), prob, key),
-    };
     // A constant of the graph, which may have checkpoints.
     let device = x.device();
-    let mask = TensorData::new(mask, shape);
-    let kind = x.dtype();
-    exact(x).mul(Tensor::from_data(mask, &device)).cast(kind)
-}
-
-/// Values 0 (with probability `prob`) or 1/(1 − prob).
-fn dropout_mask(size: usize, prob: f64, key: u64) -> Vec<f32> {
-    const CHUNK: usize = 1 << 14;
-    let threshold = (prob * 4_294_967_296.0) as u32;
-    let scale = (1.0 / (1.0 - prob)) as f32;
-    let mut mask = vec![0f32; size];
-    mask.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
-        let base = key.wrapping_add(((chunk * CHUNK / 2) as u64).wrapping_mul(GOLDEN));
-        for (i, pair) in values.chunks_mut(2).enumerate() {
-            let bits = mix(base.wrapping_add((i as u64).wrapping_mul(GOLDEN)));
-            for (value, half) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
-                *value = if half < threshold { 0.0 } else { scale };
-            }
+    let mask = if is_gpu(&device) {
+        match pass {
+            Pass::Part(_, part) => part.mask_on_device(&x.dims(), prob, key, &device),
+            _ => masks::on_device(shape.num_elements(), prob, key, &device),
         }
-    });
-    mask
-}
-
-/// Element `place` of [`dropout_mask`].
-fn dropout_value(place: usize, prob: f64, key: u64) -> f32 {
-    let bits = mix(key.wrapping_add((place as u64 / 2).wrapping_mul(GOLDEN)));
-    let half = if place.is_multiple_of(2) { bits as u32 } else { (bits >> 32) as u32 };
-    if half < (prob * 4_294_967_296.0) as u32 { 0.0 } else { (1.0 / (1.0 - prob)) as f32 }
-}
-
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection whose outputs for a counter pass as random bits.
-pub fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+        .reshape(shape)
+    } else {
+        let mask = match pass {
+            Pass::Part(_, part) => part.mask(&x.dims(), prob, key),
+            _ => masks::on_host(shape.num_elements(), prob, key),
+        };
+        Tensor::from_data(TensorData::new(mask, shape), &device)
+    };
+    let kind = x.dtype();
+    exact(x).mul(mask).cast(kind)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mask_depends_on_its_key_alone_and_keeps_the_mean() {
-        let a = dropout_mask(100_000, 0.1, 7);
-        assert_eq!(a, dropout_mask(100_000, 0.1, 7));
-        assert_ne!(a, dropout_mask(100_000, 0.1, 8));
-        assert_eq!(a[..1001], dropout_mask(1001, 0.1, 7)[..]);
-        assert!((0..100_000).all(|place| a[place] == dropout_value(place, 0.1, 7)));
-        let dropped = a.iter().filter(|v| **v == 0.0).count();
-        assert_eq!(dropped, 9992);
-        assert!(a.iter().all(|v| *v == 0.0 || *v == 1.0 / 0.9));
-    }
+    use crate::model::host_values;
 
     #[test]
     fn a_part_has_the_masks_of_the_whole() {
@@ -253,6 +262,16 @@ mod tests {
             }
         }
         assert_eq!(some, expected);
+        for name in crate::model::device::available() {
+            let device = crate::model::device::open(name).unwrap();
+            let some = [vec![Some(2), None, Some(0)], vec![Some(1), Some(2)]];
+            for part in some.map(|samples| Part { samples, ..part.clone() }) {
+                for shape in [vec![part.samples.len(), 2, 2, 2], vec![part.samples.len(), 2, 6]] {
+                    let found = host_values(part.mask_on_device(&shape, 0.5, 99, &device));
+                    assert_eq!(found, part.mask(&shape, 0.5, 99), "{name} {shape:?}");
+                }
+            }
+        }
         let without = Part { samples: vec![None, Some(0)], ..part.clone() };
         let some = values(dropout(ones([2, 2, 2, 2]), 0.5, Pass::Part(&stream(), &without)));
         assert_eq!(some, [&[1.0; 8], &expected[8..]].concat());

@@ -6,6 +6,8 @@ pub mod device;
 
 pub mod layers;
 
+mod masks;
+
 pub mod packed;
 
 pub mod embeddings;
