@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use demo_runs::{Folder, TINY, files};
+use demo_runs::{Folder, TINY, files, folders};
 use serde_json::{Value, json};
 use vlp::track::What;
 
@@ -472,5 +472,16 @@ fn captions_and_self_critical_training_from_them() {
     }
     assert_eq!(journal["val/cider"].len(), 1);
     let resumed = folder.stdout(&["verify-resume", "scst.toml"]);
+    assert_eq!(resumed.lines().filter(|line| line.starts_with("same  ")).count(), 3, "{resumed}");
+
+    // In 16 bits it is another run, with another course and the same records.
+    folder.stdout(&["run", "scst.toml", "--set", "train.precision=bf16"]);
+    let runs = folders(&folder.path("runs/scst"));
+    assert_eq!(runs.len(), 2);
+    let low = metrics(&runs[1]);
+    assert!(low.keys().eq(journal.keys()));
+    assert_eq!(low["train/loss"].len(), journal["train/loss"].len());
+    assert_ne!(low["train/loss"], journal["train/loss"]);
+    let resumed = folder.stdout(&["verify-resume", "scst.toml", "--set", "train.precision=fp16"]);
     assert_eq!(resumed.lines().filter(|line| line.starts_with("same  ")).count(), 3, "{resumed}");
 }

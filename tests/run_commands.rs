@@ -144,10 +144,14 @@ fn other_weights_and_another_device_are_drift() {
 fn verify_resume_kills_and_compares() {
     let folder = folder();
     // With fp16 `state.json` has the scale of the loss, too.
-    for set in
-        [["launch.world_size=1", "train.precision=fp16"], ["launch.world_size=2", "train.gradient_checkpointing=true"]]
-    {
-        let output = folder.vlp(&["verify-resume", "tiny.toml", "--set", set[0], "--set", set[1]]);
+    let sets: [&[&str]; 3] = [
+        &["launch.world_size=1", "train.precision=fp16"],
+        &["launch.world_size=2", "train.gradient_checkpointing=true"],
+        &["train.optimizer_memory=device", "train.precision=fp16", "train.gradient_checkpointing=true"],
+    ];
+    for set in sets {
+        let set: Vec<&str> = set.iter().flat_map(|option| ["--set", option]).collect();
+        let output = folder.vlp(&[&["verify-resume", "tiny.toml"], &set[..]].concat());
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{text}");
         assert_eq!(text.matches("killed after checkpoint ").count(), 2, "{text}");

@@ -3,12 +3,14 @@
 
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Device, Tensor, TensorData};
-use vlp::config::{ModelSettings, ScstMask};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use vlp::config::{ModelSettings, Precision, ScstMask};
 use vlp::decode::{Extent, Prompt, Stepper, TextDropout, encode_image};
 use vlp::model::layers::{DropoutStream, Pass, mix};
 use vlp::model::{DataSizes, Vlp, host_values};
-use vlp::train::objective::{ScstLoss, SelfCriticalObjective};
+use vlp::train::bert_adam::{HostGradients, host_gradients};
+use vlp::train::objective::{SampledInputs, ScstLoss, SelfCriticalObjective, reward_loss, text_log_probs, text_places};
+use vlp::train::precision::{LossScale, dtype};
 
 const PROMPT: Prompt = Prompt { cls: 1, sep: 2, mask: 3, pad: 0 };
 const EXTENT: Extent = Extent { words: 7, end: 2, padding: 0 };
@@ -108,6 +110,77 @@ fn one_pass_equals_step_by_step() {
                 assert!((total - sum / count).abs() <= 1e-4, "{name} {mask:?}: loss {total} against {}", sum / count);
             }
         }
+    }
+}
+
+/// The same world with its regions in another type, which all passes follow.
+fn in_type(world: World, kind: DType) -> World {
+    World { features: world.features.cast(kind), positions: world.positions.cast(kind), ..world }
+}
+
+#[test]
+fn words_are_drawn_in_the_numbers_of_the_gradient() {
+    for name in vlp::model::device::available() {
+        let device = vlp::model::device::open(name).unwrap();
+        // The two passes add in another order, and bfloat16 rounds each sum to 2⁻⁹; fp16 to 2⁻¹².
+        for (precision, allowed) in [(Precision::Bf16, 0.1), (Precision::Fp16, 0.0125)] {
+            let world = in_type(world(&device, 0.3), dtype(precision));
+            let found = loss(&world, ScstMask::Reference);
+            assert_eq!((found.total.dtype(), found.log_probs.dtype()), (DType::F32, DType::F32));
+            let ours = host_values(found.log_probs);
+            let expected = step_by_step(&world, ScstMask::Reference, &found.draws);
+            let apart = counted(&found.draws)
+                .into_iter()
+                .map(|(image, place)| (ours[image * EXTENT.words + place] - expected[image][place]).abs())
+                .fold(0.0, f32::max);
+            eprintln!("{name} {precision:?}: drawn and trained log-probabilities {apart:.1e} apart");
+            assert!(apart <= allowed, "{name} {precision:?}: {apart}");
+        }
+    }
+}
+
+/// Loss and gradients of given captions and rewards, all passes in `kind`.
+fn of_draws(device: &Device, kind: DType, scale: f64) -> (f32, HostGradients) {
+    let world = in_type(world(device, 0.3), kind);
+    let draws = [[7, 8, 2, 4, 0, 0, 0], [9, 10, 11, 12, 13, 14, 15], [5, 2, 6, 0, 0, 0, 0], [16, 17, 18, 2, 3, 0, 0]];
+    let cut: Vec<u32> = draws.iter().flat_map(|row| EXTENT.cut(row)).collect();
+    let (segments, visible) = text_places(4, EXTENT.words, None);
+    let inputs = SampledInputs { draws: &draws.concat(), segments: &segments, visible: &visible };
+    let [image, text] = [1, 2].map(DropoutStream::new);
+    let states = encode_image(&world.model, PROMPT, world.features, world.positions, Pass::Train(&image));
+    let log_probs = text_log_probs(&world.model, PROMPT, &states, &inputs, Pass::Train(&text));
+    let loss = reward_loss(log_probs, &cut, &[0.7, -0.4, 1.1, 0.2], EXTENT.padding);
+    let value = host_values(loss.clone())[0];
+    (value, host_gradients(&world.model, &mut loss.mul_scalar(scale).backward()))
+}
+
+#[test]
+fn loss_and_gradients_in_low_precision_are_near_those_in_fp32() {
+    for name in vlp::model::device::available() {
+        let device = vlp::model::device::open(name).unwrap();
+        let (exact, exact_gradients) = of_draws(&device, DType::F32, 1.0);
+        // As for masked words (tests/precision.rs): some units in the last place, 2⁻⁹ and 2⁻¹².
+        for (precision, loss_bound, gradient_bound) in [(Precision::Bf16, 1e-2, 5e-2), (Precision::Fp16, 1e-3, 1e-2)] {
+            let mut scale = LossScale { factor: 1024.0, good_steps: 0 };
+            let (found, mut gradients) = of_draws(&device, dtype(precision), scale.factor);
+            scale.remove_from(&mut gradients);
+            assert!(scale.update(&gradients), "{name} {precision:?}: gradients are not finite");
+            let relative = ((found - exact) / exact).abs();
+            let squares = |of: &dyn Fn(f32, f32) -> f32| -> f64 {
+                assert!(gradients.keys().eq(exact_gradients.keys()));
+                let pairs = gradients.values().flatten().zip(exact_gradients.values().flatten());
+                pairs.map(|(a, b)| f64::from(of(*a, *b)).powi(2)).sum()
+            };
+            let apart = (squares(&|a, b| a - b) / squares(&|_, b| b)).sqrt();
+            eprintln!("{name} {precision:?}: loss {relative:.1e}, gradients {apart:.1e} from fp32");
+            assert!(relative <= loss_bound, "{name} {precision:?}: loss {found}, in fp32 {exact}");
+            assert!(0.0 < apart && apart <= gradient_bound, "{name} {precision:?}: gradients are {apart} from fp32");
+        }
+        let mut scale = LossScale { factor: 2f64.powi(32), good_steps: 7 };
+        let (_, mut gradients) = of_draws(&device, DType::F16, scale.factor);
+        scale.remove_from(&mut gradients);
+        assert!(!scale.update(&gradients), "{name}: gradients scaled by 2³² fit into fp16");
+        assert_eq!(scale, LossScale { factor: 2f64.powi(31), good_steps: 0 });
     }
 }
 

@@ -18,6 +18,7 @@ mod world;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
+use serde::de::{IntoDeserializer, value};
 
 use self::clock::Row;
 use self::index::Index;
@@ -27,6 +28,7 @@ use self::reference::Reference;
 use self::world::{Size, World};
 use super::context::{Context, Failure, exit};
 use super::run::print;
+use crate::config::Precision;
 use crate::model::device;
 
 /// Time this machine: training step, decoding, self-critical step, data loading, caption metrics.
@@ -44,6 +46,12 @@ pub struct Args {
     /// Sizes: base (the paper's network and regions), tiny.
     #[arg(long, value_name = "SIZE", default_value = "base", value_enum, hide_possible_values = true)]
     size: Size,
+    /// Numbers in which training steps compute: fp32, bf16, fp16.
+    #[arg(long, value_name = "TYPE", default_value = "fp32", value_parser = precision)]
+    precision: Precision,
+    /// Training steps compute cheap values again in the backward pass.
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// Samples or images per batch, several after commas; those of the reference's timings when not given.
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     batch: Vec<u16>,
@@ -114,6 +122,11 @@ impl Part {
     }
 }
 
+/// A value of `train.precision`.
+fn precision(text: &str) -> Result<Precision, value::Error> {
+    serde::Deserialize::deserialize(text.into_deserializer())
+}
+
 /// All that was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurements {
@@ -123,6 +136,10 @@ pub struct Measurements {
     pub threads: usize,
     /// Sizes.
     pub size: Size,
+    /// Numbers of training steps.
+    pub precision: Precision,
+    /// Whether training steps compute cheap values again.
+    pub gradient_checkpointing: bool,
     /// What the machine can do at most.
     pub rates: Rates,
     /// Times.
@@ -151,11 +168,15 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
 }
 
 fn measure(args: &Args, device: &Device, context: &Context) -> Result<Measurements, Failure> {
-    let world = World::new(args.size)?;
+    let mut world = World::new(args.size)?;
+    (world.settings.train.precision, world.settings.train.gradient_checkpointing) =
+        (args.precision, args.gradient_checkpointing);
     let mut measurements = Measurements {
         device: device::resolve(&args.device, 1),
         threads: rayon::current_num_threads(),
         size: args.size,
+        precision: args.precision,
+        gradient_checkpointing: args.gradient_checkpointing,
         rates: machine::rates(device),
         rows: Vec::new(),
         memory: Vec::new(),

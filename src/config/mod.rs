@@ -24,9 +24,9 @@ pub use explain::{UnknownKey, explain};
 pub use options::{
     CheckpointChoice, DataSettings, Dataset, DocumentFrequency, EvaluateSettings, Exchange, ExperimentSettings,
     InitSettings, LaunchSettings, Launcher, MeteorProgram, Metric, MetricsSettings, MlflowMode, ModelSettings,
-    ObjectiveKind, ObjectiveSettings, OutputSettings, PaperRow, Precision, RegionFormat, Schedule, ScstMask,
-    ScstSettings, SelectSettings, Settings, SlurmSettings, SweepDirection, SweepMethod, SweepPruner, SweepSettings,
-    TrackSettings, TrainSettings, Truncate, VqaEvaluator, device_of_rank, gpus_of,
+    ObjectiveKind, ObjectiveSettings, OptimizerMemory, OutputSettings, PaperRow, Precision, RegionFormat, Schedule,
+    ScstMask, ScstSettings, SelectSettings, Settings, SlurmSettings, SweepDirection, SweepMethod, SweepPruner,
+    SweepSettings, TrackSettings, TrainSettings, Truncate, VqaEvaluator, device_of_rank, gpus_of,
 };
 pub use paper_score::{PaperScore, Setting};
 pub use resolve::{Origin, Origins, flatten};

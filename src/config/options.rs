@@ -292,6 +292,30 @@ pub enum Exchange {
     Bf16,
 }
 
+/// Where the optimiser keeps its state and computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerMemory {
+    /// On a GPU in one process: the device; else the host, over which several processes tell each other their gradients.
+    #[default]
+    Auto,
+    /// Host memory, one parameter after the other.
+    Host,
+    /// The device of the model, all parameters together; nothing goes over the host.
+    Device,
+}
+
+impl OptimizerMemory {
+    /// Whether it is the device, which may be a `gpu`, for so many processes.
+    pub fn on_device(self, gpu: bool, world_size: usize) -> bool {
+        match self {
+            Self::Auto => gpu && world_size == 1,
+            Self::Host => false,
+            Self::Device => true,
+        }
+    }
+}
+
 /// Optimiser (BertAdam), schedule and length of the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -335,6 +359,8 @@ pub struct TrainSettings {
     pub tf32: bool,
     /// Cheap values of the forward pass are computed again in the backward pass instead of kept: less memory, more time.
     pub gradient_checkpointing: bool,
+    /// Where the optimiser keeps its state and computes. The steps are the same up to rounding, and so are the checkpoints.
+    pub optimizer_memory: OptimizerMemory,
     /// Numbers in which the processes tell each other their gradients.
     pub gradient_exchange: Exchange,
     /// Steps between two points of the loss curve.
@@ -371,6 +397,7 @@ impl Default for TrainSettings {
             precision: Precision::Fp32,
             tf32: false,
             gradient_checkpointing: false,
+            optimizer_memory: OptimizerMemory::Auto,
             gradient_exchange: Exchange::Fp32,
             log_every: 10,
             keep_checkpoints: 2,

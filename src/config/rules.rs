@@ -10,7 +10,7 @@ mod paper;
 use std::collections::BTreeSet;
 
 use super::diagnose::{Problem, Severity};
-use super::options::{CheckpointChoice, Launcher, Metric, ObjectiveKind, Precision, Settings};
+use super::options::{CheckpointChoice, Launcher, Metric, ObjectiveKind, Settings};
 use super::resolve::Merge;
 
 /// All rules that `settings` break.
@@ -26,7 +26,6 @@ pub(crate) fn check(settings: &Settings, merge: &Merge<'_>, rejected: &BTreeSet<
     rules.splits();
     rules.decoding();
     rules.metrics();
-    rules.precision();
     rules.launch();
     for (index, row) in settings.paper.iter().enumerate() {
         rules.paper_row(index, row);
@@ -231,15 +230,6 @@ impl Rules<'_> {
             let message = "`select.metric` is \"spice\", which takes too long after each epoch".to_string();
             let help = "select by \"cider\" or another score; SPICE is computed on `evaluate.splits`";
             self.error(&[("select.metric", "not for selection")], message, help);
-        }
-    }
-
-    /// Self-critical training draws words and learns from them by two passes that must agree to the last bit.
-    fn precision(&mut self) {
-        if self.settings.train.precision != Precision::Fp32 && self.settings.objective.kind == ObjectiveKind::Scst {
-            let keys = [("train.precision", "not with self-critical training"), ("objective.kind", "")];
-            let message = "`train.precision` is lower than fp32 with `objective.kind = \"scst\"`".to_string();
-            self.error(&keys, message, "use \"fp32\"; `train.tf32` works with it");
         }
     }
 

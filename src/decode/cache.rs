@@ -1,14 +1,15 @@
 //! Keys and values kept between decoding steps: the image part once per image, shared by its beams; the text part per beam.
 //!
 //! The reference re-projects the whole history in every layer at each step; here each position is projected once. The
-//! image part never sees the text (sequence-to-sequence mask), so it is computed once and never changes.
+//! image part never sees the text (sequence-to-sequence mask), so it is computed once and never changes. The type of its keys decides
+//! in which numbers the text is computed.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::model::Vlp;
 use crate::model::encoder::{HIDDEN, KeysValues, Layer};
-use crate::model::layers::{DropoutStream, Part, Pass, dropout};
+use crate::model::layers::{DropoutStream, Part, Pass, dropout, exact};
 
 /// Token ids and segments of the sequence-to-sequence layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +150,9 @@ impl<'a> Stepper<'a> {
         let pass = stream.as_ref().map_or(Pass::Evaluate, |stream| Pass::Part(stream, &part));
         let x = self.model.bert.embeddings.tokens(int(tokens), int(places), int(segments));
         let hidden = x.dims()[1];
-        let mut x = dropout(x.reshape([self.rows, count, hidden]), self.model.bert.embeddings.dropout_prob, pass);
+        let x = dropout(x.reshape([self.rows, count, hidden]), self.model.bert.embeddings.dropout_prob, pass);
+        // The text is computed in the numbers of the image part.
+        let mut x = x.cast(self.image[0].keys.dtype());
         let bias = self.bias(count);
         let bias_rows = bias.dims()[0];
 
@@ -264,10 +267,10 @@ impl<'a> Stepper<'a> {
         };
         let over_image = gather_beams(queries.clone(), size).matmul(image.keys.clone().transpose());
         let over_image = spread_beams(over_image, length); // [N, A, q, S]
-        let over_text = queries.matmul(text.keys.clone().transpose()) + bias; // [N, A, q, t + q]
+        let over_text = exact(queries.matmul(text.keys.clone().transpose())) + bias; // [N, A, q, t + q]
         let texts = over_text.dims()[3];
-        let weights = softmax(Tensor::cat(vec![over_image, over_text], 3), 3);
-        let weights = dropout(weights, layer.attention_dropout_prob, pass);
+        let weights = softmax(Tensor::cat(vec![exact(over_image), over_text], 3), 3);
+        let weights = dropout(weights, layer.attention_dropout_prob, pass).cast(image.keys.dtype());
         let all = [0..rows, 0..heads, 0..count];
         let [r, a, q] = all;
         let on_image = weights.clone().slice([r.clone(), a.clone(), q.clone(), 0..length]);

@@ -43,6 +43,20 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
     find(&resolve(name, 1)).map_err(|(reason, help)| DeviceError { name: name.to_owned(), reason, help })
 }
 
+/// Whether a device is a GPU: none of those that compute on the host's processors.
+pub fn is_gpu(device: &Device) -> bool {
+    let plain = device.clone().inner();
+    #[cfg(feature = "tch")]
+    {
+        #[allow(deprecated)] // as below
+        let libtorch = Device::libtorch();
+        if plain == libtorch {
+            return false;
+        }
+    }
+    plain != Device::flex()
+}
+
 /// GPUs that LibTorch finds.
 pub fn tch_gpus() -> usize {
     #[cfg(feature = "tch")]
@@ -169,6 +183,8 @@ mod tests {
         assert_eq!(resolve("flex", 8), "flex");
         assert_eq!(resolve("tch-cuda:3", 1), "tch-cuda:3");
         assert_eq!(resolve("auto", 1), available()[0]);
+        let gpus = available().into_iter().filter(|name| is_gpu(&open(name).unwrap().autodiff())).count();
+        assert_eq!(gpus, available().iter().filter(|name| name.ends_with("cuda")).count());
         let crowded = resolve("auto", 1000);
         assert_eq!(crowded, if cfg!(feature = "tch") { "tch-cpu" } else { "flex" });
         assert!(open("auto").is_ok());

@@ -85,26 +85,23 @@ impl KeysValues {
 }
 
 impl ResidualOutput {
-    fn packed(self) -> Self {
-        Self { dense: self.dense.packed(), ..self }
-    }
-
     fn forward<const N: usize>(&self, x: Tensor<N>, residual: Tensor<N>, prob: f64, pass: Pass) -> Tensor<N> {
         self.layer_norm.forward_sum(self.dense.forward(x), residual, prob, pass)
     }
 }
 
 impl Layer {
-    /// The same block with its weights packed ([`Linear::packed`]).
-    pub fn packed(self) -> Self {
+    /// The same block with each of its linear maps changed by `change`.
+    pub fn map_linear(self, change: &impl Fn(Linear) -> Linear) -> Self {
         let SelfAttention { query, key, value } = self.attention.self_attention;
+        let of_output = |output: ResidualOutput| ResidualOutput { dense: change(output.dense), ..output };
         Self {
             attention: Attention {
-                self_attention: SelfAttention { query: query.packed(), key: key.packed(), value: value.packed() },
-                output: self.attention.output.packed(),
+                self_attention: SelfAttention { query: change(query), key: change(key), value: change(value) },
+                output: of_output(self.attention.output),
             },
-            intermediate: Intermediate { dense: self.intermediate.dense.packed() },
-            output: self.output.packed(),
+            intermediate: Intermediate { dense: change(self.intermediate.dense) },
+            output: of_output(self.output),
             ..self
         }
     }

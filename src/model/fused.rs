@@ -10,6 +10,8 @@
 // burn marks its LibTorch backend as deprecated; it is one of the engines here, by request.
 #![cfg_attr(feature = "tch", allow(deprecated))]
 
+mod gradients;
+mod host;
 mod kernels;
 #[cfg(feature = "tch")]
 mod libtorch;
@@ -18,18 +20,12 @@ use std::sync::Arc;
 
 #[cfg(feature = "tch")]
 use burn::backend::LibTorch;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{
-    Autodiff, Backend, Dispatch, DispatchDevice, Flex, GradientCheckpointingStrategy, TensorMetadata, backend_extension,
-};
-use burn::tensor::{DType, Device, Shape, Tensor};
+use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, GradientCheckpointingStrategy, backend_extension};
+use burn::tensor::{DType, Device, Tensor};
 
-use kernels::{Kept, Norm, Scores};
+use host::Host;
+use kernels::Kept;
 
 /// What a dropout keeps of a tensor's values.
 #[derive(Debug, Clone)]
@@ -112,35 +108,6 @@ pub fn add_norm<const D: usize>(
     ))
 }
 
-/// An engine whose tensors lie in the memory of this process. All tensors are f32.
-pub trait Host: Backend {
-    /// The values in the order of the axes.
-    fn in_order(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The same, shared with no other tensor.
-    fn own(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// Values of a tensor that is in order.
-    fn values(tensor: &FloatTensor<Self>) -> &[f32];
-
-    /// Values of a tensor that is in order and shared with no other.
-    fn values_mut(tensor: &mut FloatTensor<Self>) -> &mut [f32];
-
-    /// A tensor of any values, shared with no other.
-    fn blank(shape: Shape) -> FloatTensor<Self>;
-
-    /// `x · Wᵀ + b` for `x` `[rows, in]`.
-    fn product_with_bias(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>)
-    -> FloatTensor<Self>;
-
-    /// A tensor of these values.
-    fn of(values: &[f32]) -> FloatTensor<Self> {
-        let mut tensor = Self::blank(Shape::new([values.len()]));
-        Self::values_mut(&mut tensor).copy_from_slice(values);
-        tensor
-    }
-}
-
 /// The operations, by engine; those with gradients are of `Autodiff`.
 #[backend_extension(Autodiff, Flex, LibTorch: cfg(feature = "tch"))]
 pub trait FusedOps: Backend {
@@ -178,20 +145,20 @@ macro_rules! without_gradient {
                 weight: FloatTensor<Self>,
                 bias: FloatTensor<Self>,
             ) -> FloatTensor<Self> {
-                host_linear::<Self>(x, weight, bias)
+                host::linear::<Self>(x, weight, bias)
             }
             fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-                host_gelu::<Self>(&Self::in_order(x))
+                host::gelu::<Self>(&Self::in_order(x))
             }
             fn fused_dropout(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self> {
-                host_dropout::<Self>(x, &mask)
+                host::drop_out::<Self>(x, &mask)
             }
             fn fused_softmax(
                 scores: FloatTensor<Self>,
                 bias: FloatTensor<Self>,
                 mask: Option<Mask>,
             ) -> FloatTensor<Self> {
-                host_softmax::<Self>(scores, bias, mask.as_ref()).1
+                host::softmax::<Self>(scores, bias, mask.as_ref()).1
             }
             fn fused_norm(
                 x: FloatTensor<Self>,
@@ -199,7 +166,7 @@ macro_rules! without_gradient {
                 bias: FloatTensor<Self>,
                 eps: f32,
             ) -> FloatTensor<Self> {
-                host_norm::<Self>(x, None, weight, bias, eps, None).out
+                host::norm::<Self>(x, None, weight, bias, eps, None).out
             }
             fn fused_add_norm(
                 x: FloatTensor<Self>,
@@ -209,7 +176,7 @@ macro_rules! without_gradient {
                 eps: f32,
                 mask: Option<Mask>,
             ) -> FloatTensor<Self> {
-                host_norm::<Self>(x, Some(residual), weight, bias, eps, mask.as_ref()).out
+                host::norm::<Self>(x, Some(residual), weight, bias, eps, mask.as_ref()).out
             }
         }
     };
@@ -218,343 +185,6 @@ macro_rules! without_gradient {
 without_gradient!(Flex);
 #[cfg(feature = "tch")]
 without_gradient!(LibTorch);
-
-/// `tensor` `[…, n]` as `[rows, n]`.
-fn as_rows<B: Host>(tensor: FloatTensor<B>) -> FloatTensor<B> {
-    let tensor = B::in_order(tensor);
-    let shape = tensor.shape();
-    let width = shape[shape.num_dims() - 1];
-    let rows = shape.num_elements() / width.max(1);
-    B::float_reshape(tensor, Shape::new([rows, width]))
-}
-
-/// `shape` with another last axis.
-fn with_last(shape: &Shape, last: usize) -> Shape {
-    let count = shape.num_dims();
-    Shape::from((0..count).map(|i| if i + 1 == count { last } else { shape[i] }).collect::<Vec<_>>())
-}
-
-fn host_linear<B: Host>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
-    let shape = with_last(&x.shape(), weight.shape()[0]);
-    B::float_reshape(B::product_with_bias(as_rows::<B>(x), weight, bias), shape)
-}
-
-fn host_gelu<B: Host>(x: &FloatTensor<B>) -> FloatTensor<B> {
-    let mut out = B::blank(x.shape());
-    kernels::gelu(B::values(x), B::values_mut(&mut out));
-    out
-}
-
-fn host_dropout<B: Host>(x: FloatTensor<B>, mask: &Mask) -> FloatTensor<B> {
-    let x = B::in_order(x);
-    let mut out = B::blank(x.shape());
-    kernels::drop_out(mask.kept(), B::values(&x), B::values_mut(&mut out));
-    out
-}
-
-/// The softmax, and what dropout leaves of it.
-fn host_softmax<B: Host>(
-    scores: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    mask: Option<&Mask>,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let (mut weights, bias) = (B::own(scores), B::in_order(bias));
-    let shape = weights.shape();
-    let [heads, queries, keys] = [1, 2, 3].map(|axis| shape[axis]);
-    let mut out = B::blank(shape);
-    let scores = Scores { bias: B::values(&bias), heads, queries, keys };
-    kernels::softmax(scores, mask.map(Mask::kept), B::values_mut(&mut weights), B::values_mut(&mut out));
-    (weights, out)
-}
-
-/// What a normalisation computes.
-struct Normalised<B: Backend> {
-    /// Rows before weight and bias.
-    normal: FloatTensor<B>,
-    /// 1/√(variance + ε) of each row.
-    inverse: Vec<f32>,
-    out: FloatTensor<B>,
-}
-
-fn host_norm<B: Host>(
-    x: FloatTensor<B>,
-    residual: Option<FloatTensor<B>>,
-    weight: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    eps: f32,
-    mask: Option<&Mask>,
-) -> Normalised<B> {
-    let (mut normal, residual) = (B::own(x), residual.map(B::in_order));
-    let (weight, bias) = (B::in_order(weight), B::in_order(bias));
-    let shape = normal.shape();
-    let width = weight.shape()[0];
-    let mut inverse = vec![0f32; shape.num_elements() / width.max(1)];
-    let mut out = B::blank(shape);
-    let norm = Norm { weight: B::values(&weight), bias: B::values(&bias), eps };
-    let residual = residual.as_ref().map(B::values);
-    let rows = B::values_mut(&mut normal);
-    kernels::add_norm(norm, mask.map(Mask::kept), residual, rows, &mut inverse, B::values_mut(&mut out));
-    Normalised { normal, inverse, out }
-}
-
-#[derive(Debug)]
-struct LinearStep;
-
-impl<B: Host> Backward<B, 3> for LinearStep {
-    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
-
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let [at_x, at_weight, at_bias] = ops.parents;
-        let (x, weight) = ops.state;
-        let gradient = gradients.consume::<B>(&ops.node);
-        let width = gradient.shape()[gradient.shape().num_dims() - 1];
-        let shape = gradient.shape();
-        let gradient = as_rows::<B>(gradient);
-        if let Some(node) = at_bias {
-            let total = B::of(&kernels::sum_rows(B::values(&gradient), width));
-            gradients.register::<B>(node.id, total);
-        }
-        if let (Some(node), Some(x)) = (at_weight, x) {
-            let columns = B::float_swap_dims(gradient.clone(), 0, 1);
-            gradients.register::<B>(node.id, B::float_matmul(columns, as_rows::<B>(x)));
-        }
-        if let (Some(node), Some(weight)) = (at_x, weight) {
-            let shape = with_last(&shape, weight.shape()[1]);
-            gradients.register::<B>(node.id, B::float_reshape(B::float_matmul(gradient, weight), shape));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct GeluStep;
-
-impl<B: Host> Backward<B, 1> for GeluStep {
-    type State = FloatTensor<B>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        if let [Some(node)] = ops.parents {
-            let mut gradient = B::own(gradient);
-            kernels::gelu_backward(B::values(&ops.state), B::values_mut(&mut gradient));
-            gradients.register::<B>(node.id, gradient);
-        }
-    }
-}
-
-#[derive(Debug)]
-struct DropoutStep;
-
-impl<B: Host> Backward<B, 1> for DropoutStep {
-    type State = Mask;
-
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        if let [Some(node)] = ops.parents {
-            gradients.register::<B>(node.id, host_dropout::<B>(gradient, &ops.state));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct SoftmaxStep;
-
-impl<B: Host> Backward<B, 1> for SoftmaxStep {
-    /// The softmax before dropout, and the mask.
-    type State = (FloatTensor<B>, Option<Mask>);
-
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let (weights, mask) = ops.state;
-        if let [Some(node)] = ops.parents {
-            let mut gradient = B::own(gradient);
-            let (keys, kept) = (weights.shape()[3], mask.as_ref().map(Mask::kept));
-            kernels::softmax_backward(keys, kept, B::values(&weights), B::values_mut(&mut gradient));
-            gradients.register::<B>(node.id, gradient);
-        }
-    }
-}
-
-/// Parents: x, residual, weight, bias; without residual, x stands in its place and gets no gradient from there.
-#[derive(Debug)]
-struct NormStep;
-
-/// What the backward pass of a normalisation reads.
-#[derive(Debug, Clone)]
-struct NormState<B: Backend> {
-    weight: FloatTensor<B>,
-    normal: FloatTensor<B>,
-    inverse: Arc<Vec<f32>>,
-    mask: Option<Mask>,
-}
-
-impl<B: Host> NormState<B> {
-    /// Gradient at the sum, at the weight, at the bias.
-    fn gradients(&self, gradient: FloatTensor<B>) -> [FloatTensor<B>; 3] {
-        let mut gradient = B::own(gradient);
-        let (weight, normal) = (B::values(&self.weight), B::values(&self.normal));
-        let found = kernels::add_norm_backward(weight, normal, &self.inverse, B::values_mut(&mut gradient));
-        [gradient, B::of(&found.weight), B::of(&found.bias)]
-    }
-}
-
-impl<B: Host> Backward<B, 3> for NormStep {
-    type State = NormState<B>;
-
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        for (node, found) in ops.parents.into_iter().zip(ops.state.gradients(gradient)) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, found);
-            }
-        }
-    }
-}
-
-impl<B: Host> Backward<B, 4> for NormStep {
-    type State = NormState<B>;
-
-    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let [at_x, at_residual, at_weight, at_bias] = ops.parents;
-        let [at_sum, of_weight, of_bias] = ops.state.gradients(gradient);
-        if let Some(node) = at_x {
-            let found = match &ops.state.mask {
-                Some(mask) => host_dropout::<B>(at_sum.clone(), mask),
-                None => at_sum.clone(),
-            };
-            gradients.register::<B>(node.id, found);
-        }
-        for (node, found) in [(at_residual, at_sum), (at_weight, of_weight), (at_bias, of_bias)] {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, found);
-            }
-        }
-    }
-}
-
-impl<B: Host + FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
-    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (x_trains, weight_trains) = (x.is_tracked(), weight.is_tracked());
-        let nodes = [x.node(), weight.node(), bias.node()];
-        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.into_primitive());
-        match LinearStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(host_linear::<B>(x, weight, bias)),
-            OpsKind::Tracked(step) => {
-                let state = (weight_trains.then(|| x.clone()), x_trains.then(|| weight.clone()));
-                step.finish(state, host_linear::<B>(x, weight, bias))
-            }
-        }
-    }
-
-    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let nodes = [x.node()];
-        let x = B::in_order(x.into_primitive());
-        let y = host_gelu::<B>(&x);
-        match GeluStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(y),
-            OpsKind::Tracked(step) => step.finish(x, y),
-        }
-    }
-
-    fn fused_dropout(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self> {
-        let nodes = [x.node()];
-        let y = host_dropout::<B>(x.into_primitive(), &mask);
-        match DropoutStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(y),
-            OpsKind::Tracked(step) => step.finish(mask, y),
-        }
-    }
-
-    fn fused_softmax(scores: FloatTensor<Self>, bias: FloatTensor<Self>, mask: Option<Mask>) -> FloatTensor<Self> {
-        let nodes = [scores.node()];
-        let (weights, out) = host_softmax::<B>(scores.into_primitive(), bias.into_primitive(), mask.as_ref());
-        match SoftmaxStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(out),
-            OpsKind::Tracked(step) => step.finish((weights, mask), out),
-        }
-    }
-
-    fn fused_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        eps: f32,
-    ) -> FloatTensor<Self> {
-        let nodes = [x.node(), weight.node(), bias.node()];
-        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.into_primitive());
-        let weight = B::in_order(weight);
-        let Normalised { normal, inverse, out } = host_norm::<B>(x, None, weight.clone(), bias, eps, None);
-        let prepared: burn::backend::autodiff::ops::OpsPrep<_, B, NormState<B>, C, 3> = NormStep.prepare::<C>(nodes);
-        match prepared.compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(out),
-            OpsKind::Tracked(step) => {
-                step.finish(NormState { weight, normal, inverse: Arc::new(inverse), mask: None }, out)
-            }
-        }
-    }
-
-    fn fused_add_norm(
-        x: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        eps: f32,
-        mask: Option<Mask>,
-    ) -> FloatTensor<Self> {
-        let nodes = [x.node(), residual.node(), weight.node(), bias.node()];
-        let [x, residual, weight, bias] = [x, residual, weight, bias].map(|tensor| tensor.into_primitive());
-        let weight = B::in_order(weight);
-        let Normalised { normal, inverse, out } =
-            host_norm::<B>(x, Some(residual), weight.clone(), bias, eps, mask.as_ref());
-        let prepared: burn::backend::autodiff::ops::OpsPrep<_, B, NormState<B>, C, 4> = NormStep.prepare::<C>(nodes);
-        match prepared.compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(out),
-            OpsKind::Tracked(step) => step.finish(NormState { weight, normal, inverse: Arc::new(inverse), mask }, out),
-        }
-    }
-}
-
-impl Host for Flex {
-    fn in_order(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
-        if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
-    }
-
-    fn own(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
-        let whole = |tensor: &FloatTensor<Self>| {
-            tensor.as_slice::<f32>().map(<[f32]>::len) == Some(tensor.storage::<f32>().len())
-        };
-        if tensor.is_unique() && whole(&tensor) {
-            return tensor;
-        }
-        let tensor = Self::in_order(tensor);
-        let mut copy = Self::blank(tensor.shape());
-        Self::values_mut(&mut copy).copy_from_slice(Self::values(&tensor));
-        copy
-    }
-
-    fn values(tensor: &FloatTensor<Self>) -> &[f32] {
-        tensor.as_slice().unwrap_or_default()
-    }
-
-    fn values_mut(tensor: &mut FloatTensor<Self>) -> &mut [f32] {
-        tensor.storage_mut()
-    }
-
-    fn blank(shape: Shape) -> FloatTensor<Self> {
-        Self::float_empty(shape, &Default::default(), burn::tensor::FloatDType::F32)
-    }
-
-    fn product_with_bias(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let mut y = Self::own(Self::float_matmul(x, Self::float_swap_dims(weight, 0, 1)));
-        let bias = Self::in_order(bias);
-        kernels::add_rows(Self::values_mut(&mut y), Self::values(&bias));
-        y
-    }
-}
 
 #[cfg(test)]
 mod tests {

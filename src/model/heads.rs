@@ -1,8 +1,8 @@
 //! What is read off the hidden states: masked words, answers, and the pooled vector of the region pretext loss.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
+use burn::tensor::{DType, Tensor};
 
 use super::layers::{LayerNorm, Linear, exact};
 use super::packed::{Packed, Then};
@@ -26,6 +26,9 @@ pub struct Predictions {
     /// Output matrix and bias once more, for passes without gradient.
     #[module(skip)]
     pub packed: Option<Packed>,
+    /// The output matrix in a low type, for passes without gradient in that type.
+    #[module(skip)]
+    pub converted: Option<Tensor<2>>,
 }
 
 impl Predictions {
@@ -36,6 +39,12 @@ impl Predictions {
         Self { packed, transform, ..self }
     }
 
+    /// The same head with its weights in `kind` already ([`Linear::converted`]).
+    pub fn converted(self, word_embeddings: Tensor<2>, kind: DType) -> Self {
+        let transform = Transform { dense: self.transform.dense.converted(kind), ..self.transform };
+        Self { converted: Some(word_embeddings.cast(kind)), transform, ..self }
+    }
+
     /// `hidden` `[…, H]`, `word_embeddings` `[V, H]` → logits `[…, V]`, in f32.
     pub fn forward<const D: usize>(&self, hidden: Tensor<D>, word_embeddings: Tensor<2>) -> Tensor<D> {
         let x = self.transform.layer_norm.forward(self.transform.dense.forward_gelu(hidden));
@@ -44,7 +53,11 @@ impl Predictions {
         }
         let kind = x.dtype();
         let bias = self.bias.val().cast(kind);
-        exact(burn::tensor::module::linear(x, word_embeddings.cast(kind).transpose(), Some(bias)))
+        let matrix = match &self.converted {
+            Some(matrix) if matrix.dtype() == kind => matrix.clone(),
+            _ => word_embeddings.cast(kind),
+        };
+        exact(burn::tensor::module::linear(x, matrix.transpose(), Some(bias)))
     }
 }
 

@@ -1,20 +1,25 @@
 //! The smallest parts of the network: linear maps, layer normalisation, and dropout whose masks come from a counter.
 //!
 //! Weights are stored as PyTorch stores them (`[out, in]`), so that checkpoints move in and out without transposing.
-//! Dropout masks are drawn on the host from (seed, call number): the same on every engine, and known again after a resume.
+//! Dropout masks are made from (seed, call number): the same on every engine, and known again after a resume.
 //! The type of the input decides in which numbers a pass computes: parameters stay f32 and are converted where a product needs them;
 //! what sums or divides (normalisation, softmax) and dropout compute in f32 and give back the type they were given.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{gelu, softmax};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
+use super::device::is_gpu;
 use super::fused::{self, Mask};
+use super::masks;
 use super::packed::{Packed, Then};
+
+pub use super::masks::mix;
 
 /// `y = x · Wᵀ + b`.
 #[derive(Module, Debug)]
@@ -39,6 +44,15 @@ impl Linear {
     pub fn packed(self) -> Self {
         let packed = Packed::of(self.weight.val(), self.bias.val());
         Self { packed, ..self }
+    }
+
+    /// The same map with its weights in `kind` already, so that no pass in that type converts them again. For evaluation.
+    pub fn converted(self, kind: DType) -> Self {
+        Self {
+            weight: self.weight.map(|weight| weight.cast(kind)),
+            bias: self.bias.map(|bias| bias.cast(kind)),
+            ..self
+        }
     }
 
     /// x `[…, in]` → `[…, out]`.
@@ -99,8 +113,8 @@ impl LayerNorm {
 impl LayerNorm {
     /// `forward(dropout(x) + residual)`, all `[…, size]`.
     pub fn forward_sum<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
-        if fused::applies(&x) && fused::applies(&residual) {
-            let mask = mask(&x, prob, pass);
+        if fuses(&x, pass) && fused::applies(&residual) {
+            let mask = host_mask(&x, prob, pass);
             return fused::add_norm(x, residual, mask, self.weight.val(), self.bias.val(), self.eps);
         }
         self.forward(dropout(x, prob, pass) + residual)
@@ -123,7 +137,7 @@ impl DropoutStream {
     fn next_key(&self) -> u64 {
         let call = self.calls.get();
         self.calls.set(call + 1);
-        mix(self.seed ^ mix(call.wrapping_mul(GOLDEN)))
+        masks::key(self.seed, call)
     }
 }
 
@@ -155,118 +169,129 @@ pub struct Part {
 }
 
 impl Part {
-    /// The elements of the larger tensor's mask that stand at the places of `shape` (3 or 4 axes), in order.
-    fn mask(&self, shape: &[usize], prob: f64, key: u64) -> Vec<u8> {
-        let (heads, width) = match *shape {
-            [_, _, width] => (1, width),
-            [_, heads, _, _] => (heads, self.columns.len()),
-            _ => return dropout_mask(shape.iter().product(), prob, key),
+    /// Places in the larger tensor, as a sum of one number for each axis of `shape`: sample, head, row, column. A tensor of 3 axes has
+    /// one head, and columns of all its width.
+    fn strides(&self, shape: &[usize]) -> Option<(usize, usize, Cow<'_, [usize]>)> {
+        match *shape {
+            [_, _, width] => Some((1, width, Cow::Owned((0..width).collect()))),
+            [_, heads, _, _] => Some((heads, self.all_columns, Cow::Borrowed(&self.columns))),
+            _ => None,
+        }
+    }
+
+    /// What the larger tensor's mask has at the places of `shape` (3 or 4 axes), in order: `at(place)`, and `without` for
+    /// samples that have no dropout.
+    fn values<T: Copy + Send + Sync>(&self, shape: &[usize], without: T, at: impl Fn(usize) -> T + Sync) -> Vec<T> {
+        let Some((heads, width, columns)) = self.strides(shape) else {
+            return (0..shape.iter().product()).map(at).collect();
         };
-        let of_sample = heads * self.rows.len() * width;
-        let mut mask = vec![1u8; self.samples.len() * of_sample];
+        let of_sample = heads * self.rows.len() * columns.len();
+        let mut mask = vec![without; self.samples.len() * of_sample];
         mask.par_chunks_mut(of_sample.max(1)).zip(&self.samples).for_each(|(values, sample)| {
             let Some(sample) = sample else { return };
-            for (i, values) in values.chunks_exact_mut(width.max(1)).enumerate() {
+            for (i, values) in values.chunks_exact_mut(columns.len().max(1)).enumerate() {
                 let (head, row) = (i / self.rows.len(), self.rows[i % self.rows.len()]);
                 let start = (sample * heads + head) * self.all_rows + row;
-                for (column, value) in values.iter_mut().enumerate() {
-                    let place = match shape.len() {
-                        3 => start * width + column,
-                        _ => start * self.all_columns + self.columns[column],
-                    };
-                    *value = dropout_value(place, prob, key);
+                for (column, value) in columns.iter().zip(values) {
+                    *value = at(start * width + column);
                 }
             }
         });
         mask
     }
+
+    /// The elements of the larger tensor's mask that stand at the places of `shape`, in order.
+    fn mask(&self, shape: &[usize], prob: f64, key: u64) -> Vec<f32> {
+        let scale = masks::scale(prob);
+        self.values(shape, 1.0, |place| f32::from(masks::is_kept(place, prob, key)) * scale)
+    }
+
+    /// [`Part::mask`], computed on `device`, flat.
+    fn mask_on_device(&self, shape: &[usize], prob: f64, key: u64, device: &Device) -> Tensor<1> {
+        let size = shape.iter().product();
+        let Some((heads, width, columns)) = self.strides(shape) else {
+            return masks::on_device(size, prob, key, device);
+        };
+        let axis = |values: Vec<usize>, shape: [usize; 4]| {
+            let values: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
+            Tensor::<4, Int>::from_data(TensorData::new(values, shape), device)
+        };
+        let of_head = self.all_rows * width;
+        let samples: Vec<usize> = self.samples.iter().map(|sample| sample.unwrap_or(0) * heads * of_head).collect();
+        let rows: Vec<usize> = self.rows.iter().map(|row| row * width).collect();
+        let (count, rows_count, columns_count) = (samples.len(), rows.len(), columns.len());
+        let places = axis(samples, [count, 1, 1, 1])
+            + axis((0..heads).map(|head| head * of_head).collect(), [1, heads, 1, 1])
+            + axis(rows, [1, 1, rows_count, 1])
+            + axis(columns.into_owned(), [1, 1, 1, columns_count]);
+        let mask = masks::at(places.reshape([size]), prob, key);
+        if self.samples.iter().all(Option::is_some) {
+            return mask;
+        }
+        let has: Vec<f32> = self.samples.iter().map(|sample| f32::from(sample.is_some())).collect();
+        let has = Tensor::<2>::from_data(TensorData::new(has, [count, 1]), device);
+        let mask = mask.reshape([count, size / count]);
+        (mask * has.clone() + has.neg().add_scalar(1.0)).reshape([size])
+    }
 }
 
 /// Dropout with probability `prob`: kept values are scaled by 1/(1 − prob).
 pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
-    let Some(mask) = mask(&x, prob, pass) else { return x };
-    if fused::applies(&x) {
-        return fused::drop_out(x, mask);
+    let (Pass::Train(stream) | Pass::Part(stream, _)) = pass else { return x };
+    if prob <= 0.0 {
+        return x;
     }
+    if fuses(&x, pass) {
+        return match host_mask(&x, prob, pass) {
+            Some(mask) => fused::drop_out(x, mask),
+            None => x,
+        };
+    }
+    let (key, size, device) = (stream.next_key(), x.shape().num_elements(), x.device());
     // A constant of the graph, which may have checkpoints.
-    let factors: Vec<f32> = mask.bytes.par_iter().map(|kept| f32::from(*kept) * mask.scale).collect();
-    let factors = Tensor::from_data(TensorData::new(factors, x.shape()), &x.device());
-    let kind = x.dtype();
-    exact(x).mul(factors).cast(kind)
+    let factors = match pass {
+        Pass::Part(_, part) if is_gpu(&device) => part.mask_on_device(&x.dims(), prob, key, &device),
+        _ if is_gpu(&device) => masks::on_device(size, prob, key, &device),
+        Pass::Part(_, part) => Tensor::from_data(part.mask(&x.dims(), prob, key).as_slice(), &device),
+        _ => Tensor::from_data(masks::factors(&masks::on_host(size, prob, key), prob).as_slice(), &device),
+    };
+    let (kind, shape) = (x.dtype(), x.shape());
+    exact(x).mul(factors.reshape(shape)).cast(kind)
+}
+
+/// Whether `x` can take fused operations whose mask keeps or drops each value: in a part, all samples have dropout.
+fn fuses<const D: usize>(x: &Tensor<D>, pass: Pass) -> bool {
+    fused::applies(x) && !matches!(pass, Pass::Part(_, part) if part.samples.contains(&None))
 }
 
 /// `dropout(softmax(scores + bias))` over the last axis: `scores` `[B, A, Q, K]`, `bias` `[B, 1, Q, K]`.
 pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, prob: f64, pass: Pass) -> Tensor<4> {
-    let bias_fits = |[batch, _, queries, keys]: [usize; 4]| bias.dims() == [batch, 1, queries, keys];
-    if fused::applies(&scores) && fused::applies(&bias) && bias_fits(scores.dims()) {
-        let mask = mask(&scores, prob, pass);
+    let [batch, _, queries, keys] = scores.dims();
+    if fuses(&scores, pass) && fused::applies(&bias) && bias.dims() == [batch, 1, queries, keys] {
+        let mask = host_mask(&scores, prob, pass);
         return fused::attention_weights(scores, bias, mask);
     }
     dropout(softmax(exact(scores) + bias, 3), prob, pass)
 }
 
 /// The next mask of the pass, for the values of `x`; none where nothing is dropped.
-fn mask<const D: usize>(x: &Tensor<D>, prob: f64, pass: Pass) -> Option<Mask> {
+fn host_mask<const D: usize>(x: &Tensor<D>, prob: f64, pass: Pass) -> Option<Mask> {
     let (Pass::Train(stream) | Pass::Part(stream, _)) = pass else { return None };
     if prob <= 0.0 {
         return None;
     }
     let key = stream.next_key();
     let bytes = match pass {
-        Pass::Part(_, part) => part.mask(&x.dims(), prob, key),
-        _ => dropout_mask(x.shape().num_elements(), prob, key),
+        Pass::Part(_, part) => part.values(&x.dims(), 1, |place| masks::is_kept(place, prob, key)),
+        _ => masks::on_host(x.shape().num_elements(), prob, key),
     };
-    Some(Mask { bytes: Arc::new(bytes), scale: (1.0 / (1.0 - prob)) as f32 })
-}
-
-/// Bytes 0 (with probability `prob`) or 1.
-fn dropout_mask(size: usize, prob: f64, key: u64) -> Vec<u8> {
-    const CHUNK: usize = 1 << 14;
-    let threshold = (prob * 4_294_967_296.0) as u32;
-    let mut mask = vec![0u8; size];
-    mask.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
-        let base = key.wrapping_add(((chunk * CHUNK / 2) as u64).wrapping_mul(GOLDEN));
-        for (i, pair) in values.chunks_mut(2).enumerate() {
-            let bits = mix(base.wrapping_add((i as u64).wrapping_mul(GOLDEN)));
-            for (value, half) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
-                *value = u8::from(half >= threshold);
-            }
-        }
-    });
-    mask
-}
-
-/// Element `place` of [`dropout_mask`].
-fn dropout_value(place: usize, prob: f64, key: u64) -> u8 {
-    let bits = mix(key.wrapping_add((place as u64 / 2).wrapping_mul(GOLDEN)));
-    let half = if place.is_multiple_of(2) { bits as u32 } else { (bits >> 32) as u32 };
-    u8::from(half >= (prob * 4_294_967_296.0) as u32)
-}
-
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection whose outputs for a counter pass as random bits.
-pub fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    Some(Mask { bytes: Arc::new(bytes), scale: masks::scale(prob) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mask_depends_on_its_key_alone_and_keeps_the_mean() {
-        let a = dropout_mask(100_000, 0.1, 7);
-        assert_eq!(a, dropout_mask(100_000, 0.1, 7));
-        assert_ne!(a, dropout_mask(100_000, 0.1, 8));
-        assert_eq!(a[..1001], dropout_mask(1001, 0.1, 7)[..]);
-        assert!((0..100_000).all(|place| a[place] == dropout_value(place, 0.1, 7)));
-        let dropped = a.iter().filter(|v| **v == 0).count();
-        assert_eq!(dropped, 9992);
-        assert!(a.iter().all(|v| *v <= 1));
-    }
+    use crate::model::host_values;
 
     #[test]
     fn a_part_has_the_masks_of_the_whole() {
@@ -292,6 +317,16 @@ mod tests {
             }
         }
         assert_eq!(some, expected);
+        for name in crate::model::device::available() {
+            let device = crate::model::device::open(name).unwrap();
+            let some = [vec![Some(2), None, Some(0)], vec![Some(1), Some(2)]];
+            for part in some.map(|samples| Part { samples, ..part.clone() }) {
+                for shape in [vec![part.samples.len(), 2, 2, 2], vec![part.samples.len(), 2, 6]] {
+                    let found = host_values(part.mask_on_device(&shape, 0.5, 99, &device));
+                    assert_eq!(found, part.mask(&shape, 0.5, 99), "{name} {shape:?}");
+                }
+            }
+        }
         let without = Part { samples: vec![None, Some(0)], ..part.clone() };
         let some = values(dropout(ones([2, 2, 2, 2]), 0.5, Pass::Part(&stream(), &without)));
         assert_eq!(some, [&[1.0; 8], &expected[8..]].concat());

@@ -8,6 +8,8 @@ pub mod layers;
 
 mod fused;
 
+mod masks;
+
 pub mod packed;
 
 pub mod embeddings;

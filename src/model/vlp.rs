@@ -4,7 +4,7 @@
 //! Losses are elsewhere (`train::objective`), decoding too (`decode`).
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::embeddings::{Embeddings, RegionStates, VisEmbed, VisPeEmbed};
 use super::encoder::{Attention, Encoder, Intermediate, Layer, ResidualOutput, SelfAttention};
@@ -116,6 +116,7 @@ impl Vlp {
                         layer_norm: norm(),
                     },
                     packed: None,
+                    converted: None,
                 },
             },
             vis_embed: VisEmbed {
@@ -146,12 +147,24 @@ impl Vlp {
     /// gradient over models in evaluation form. Takes the memory of these weights once more.
     pub fn packed(self) -> Self {
         let words = self.bert.embeddings.word_embeddings.val();
-        let layer = self.bert.encoder.layer.into_iter().map(Layer::packed).collect();
-        Self {
-            bert: Bert { encoder: Encoder { layer }, ..self.bert },
-            cls: Heads { predictions: self.cls.predictions.packed(words) },
-            ..self
+        let predictions = self.cls.predictions.clone().packed(words);
+        Self { cls: Heads { predictions }, ..self.map_layers(Linear::packed) }
+    }
+
+    /// The same model ready for many passes without gradient in numbers of `kind`: [`Vlp::packed`] for f32; for a low type, the
+    /// weights of blocks and word head converted once.
+    pub fn prepared(self, kind: DType) -> Self {
+        if kind == DType::F32 {
+            return self.packed();
         }
+        let words = self.bert.embeddings.word_embeddings.val();
+        let predictions = self.cls.predictions.clone().converted(words, kind);
+        Self { cls: Heads { predictions }, ..self.map_layers(|linear| linear.converted(kind)) }
+    }
+
+    fn map_layers(self, change: impl Fn(Linear) -> Linear) -> Self {
+        let layer = self.bert.encoder.layer.into_iter().map(|layer| layer.map_linear(&change)).collect();
+        Self { bert: Bert { encoder: Encoder { layer }, ..self.bert }, ..self }
     }
 
     /// Logits over the vocabulary of `hidden` `[…, H]`.

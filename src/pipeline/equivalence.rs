@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{DocumentFrequency, ObjectiveKind, Settings, flatten};
+use crate::config::{DocumentFrequency, ObjectiveKind, Precision, Settings, flatten};
 
 /// Keys that the comparison speaks of in its own words, or that change nothing that is computed.
-const SPOKEN_OF: [&str; 16] = [
+const SPOKEN_OF: [&str; 18] = [
     "experiment",
     "output",
     "paper",
@@ -23,6 +23,8 @@ const SPOKEN_OF: [&str; 16] = [
     "train.gradient_accumulation_steps",
     "train.learning_rate",
     "train.epochs",
+    "train.precision",
+    "train.optimizer_memory",
     "train.log_every",
     "train.keep_checkpoints",
     "evaluate.batch_size",
@@ -56,7 +58,7 @@ pub fn compare(ours: &Settings, paper: &Settings) -> Vec<Point> {
     if ours.objective.kind == ObjectiveKind::Scst {
         points.push(document_frequencies(ours, paper));
     }
-    points.push(Point { what: "precision", text: "32-bit floats, as in the paper".into(), same: true });
+    points.push(point("precision", ours, paper, |s| precision(s.train.precision).into()));
     let others = other_settings(ours, paper);
     if !others.is_empty() {
         let text = others.into_iter().collect::<Vec<_>>().join(", ");
@@ -104,6 +106,14 @@ fn schedule_length(ours: &Settings, paper: &Settings) -> Point {
     }
     point.same &= here == there;
     point
+}
+
+fn precision(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Fp32 => "32-bit floats",
+        Precision::Bf16 => "bfloat16",
+        Precision::Fp16 => "16-bit floats",
+    }
 }
 
 fn document_frequencies(ours: &Settings, paper: &Settings) -> Point {
@@ -163,6 +173,14 @@ mod tests {
                 "≠ other settings       differ: model.hidden_dropout_prob",
             ]
         );
+    }
+
+    #[test]
+    fn low_precision_is_not_the_papers() {
+        let mut ours = paper();
+        ours.train.precision = Precision::Bf16;
+        ours.train.optimizer_memory = crate::config::OptimizerMemory::Device;
+        assert_eq!(texts(&ours, &paper())[4..], ["≠ precision            bfloat16; 32-bit floats in the paper"]);
     }
 
     #[test]

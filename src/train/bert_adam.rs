@@ -28,12 +28,22 @@ pub type HostGradients = BTreeMap<String, Vec<f32>>;
 
 /// Takes the parameters' gradients out of `gradients`.
 pub fn host_gradients(model: &Vlp, gradients: &mut Gradients) -> HostGradients {
-    struct Take<'a> {
+    take_gradients(model, gradients, |gradient| host_floats(gradient.into_data()))
+}
+
+/// Takes the parameters' gradients out of `gradients`, flat, as `keep` has them.
+pub(super) fn take_gradients<T>(
+    model: &Vlp,
+    gradients: &mut Gradients,
+    keep: impl Fn(Tensor<1>) -> T,
+) -> BTreeMap<String, T> {
+    struct Take<'a, T, F> {
         path: Vec<String>,
         gradients: &'a mut Gradients,
-        taken: HostGradients,
+        keep: F,
+        taken: BTreeMap<String, T>,
     }
-    impl ModuleVisitor for Take<'_> {
+    impl<T, F: Fn(Tensor<1>) -> T> ModuleVisitor for Take<'_, T, F> {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.to_owned());
         }
@@ -43,11 +53,12 @@ pub fn host_gradients(model: &Vlp, gradients: &mut Gradients) -> HostGradients {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = param.val().grad_remove(self.gradients) {
                 let name = reference_key(&self.path.join("."));
-                self.taken.insert(name, host_floats(gradient.into_data()));
+                let length = gradient.shape().num_elements();
+                self.taken.insert(name, (self.keep)(gradient.reshape([length])));
             }
         }
     }
-    let mut take = Take { path: Vec::new(), gradients, taken: HostGradients::new() };
+    let mut take = Take { path: Vec::new(), gradients, keep, taken: BTreeMap::new() };
     burn::module::Module::visit(model, &mut take);
     take.taken
 }
@@ -82,7 +93,7 @@ pub struct Moments {
 /// The optimiser's state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BertAdam {
-    settings: TrainSettings,
+    pub(super) settings: TrainSettings,
     total_steps: u64,
     /// By checkpoint name; a parameter enters with its first gradient.
     pub moments: BTreeMap<String, Moments>,
@@ -123,7 +134,7 @@ impl BertAdam {
             max if max > 0.0 => (max / (norm + 1e-6)).min(1.0) as f32,
             _ => 1.0,
         };
-        let decay = if name.contains("bias") || name.contains("LayerNorm") { 0.0 } else { s.weight_decay as f32 };
+        let decay = if decays(name) { s.weight_decay as f32 } else { 0.0 };
         let (b1, b2, eps) = (s.beta1 as f32, s.beta2 as f32, s.epsilon as f32);
         let (c1, c2) = ((1.0 - s.beta1) as f32, (1.0 - s.beta2) as f32);
         let moments = self.moments.entry(name.to_owned()).or_insert_with(|| Moments {
@@ -146,6 +157,11 @@ impl BertAdam {
         );
         norm * norm
     }
+}
+
+/// Whether weights of this name decay: all but biases and LayerNorm.
+pub(super) fn decays(name: &str) -> bool {
+    !(name.contains("bias") || name.contains("LayerNorm"))
 }
 
 /// The norm as PyTorch's CPU kernel computes it: eight f32 accumulators in turn, then their sum.

@@ -11,8 +11,9 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::bert_adam::{self, BertAdam, HostGradients};
+use super::bert_adam::BertAdam;
 use super::checkpoint::Position;
+use super::optimizer::{Norm, Optimizer};
 use super::step::{Objective, TrainingData};
 use super::sync::{self, Pace};
 use super::{TrainError, checkpoint, precision};
@@ -22,9 +23,9 @@ use crate::data::loader::{epoch_order, in_batches, training_batches};
 use crate::data::region_store::RegionStore;
 use crate::data::sample::Sampler;
 use crate::data::tokenizer::Tokenizer;
-use crate::distributed::{Collective, all_reduce_mean_of};
+use crate::distributed::Collective;
 use crate::model::layers::mix;
-use crate::model::{Vlp, host_values};
+use crate::model::{Vlp, device, host_values};
 use crate::track::{Entry, Journal, LOSS, Progress, ProgressPoint, RunDir, RunRecord, selection_metric};
 
 /// Scores of the selection split, by metric, in unit fractions; called with the model in evaluation form and the epoch.
@@ -67,7 +68,9 @@ impl Training<'_> {
         let batches = share.div_ceil(train.batch_size);
         let steps_per_epoch = batches.div_ceil(train.gradient_accumulation_steps);
         let adam = BertAdam::new(train, (steps_per_epoch * train.epochs) as u64);
-        let (model, mut adam, mut position) = sync::start(self.collective, self.run, model, adam)?;
+        let (model, adam, mut position) = sync::start(self.collective, self.run, model, adam)?;
+        let on_device = train.optimizer_memory.on_device(device::is_gpu(&self.device), self.collective.world_size());
+        let mut adam = Optimizer::new(adam, on_device, &self.device);
         if position != Position::default() {
             let Position { epoch, step, batches, .. } = position;
             tracing::info!(epoch, step, batches, "resumed");
@@ -113,10 +116,11 @@ impl Training<'_> {
     }
 
     /// Rank 0 writes the checkpoint of a position, after all ranks have been found equal.
-    fn save(&mut self, position: &Position, model: &Vlp, adam: &BertAdam) -> Result<(), TrainError> {
-        sync::verify(self.collective, model, adam)?;
+    fn save(&mut self, position: &Position, model: &Vlp, adam: &Optimizer) -> Result<(), TrainError> {
+        let adam = adam.state();
+        sync::verify(self.collective, model, &adam)?;
         if self.collective.rank() == 0 {
-            checkpoint::save(self.run, position, model, adam)?;
+            checkpoint::save(self.run, position, model, &adam)?;
             let what = match position.batches {
                 0 => format!("checkpoint of epoch {}", position.epoch),
                 _ => format!("checkpoint of step {}", position.step),
@@ -172,7 +176,7 @@ impl Training<'_> {
         &mut self,
         mut model: Vlp,
         objective: &Objective,
-        adam: &mut BertAdam,
+        adam: &mut Optimizer,
         position: &mut Position,
         pace: &mut Pace,
         progress: &mut Progress,
@@ -194,7 +198,6 @@ impl Training<'_> {
         let mut loader = training_batches(source, epoch as u64, plan, first, &settings.data);
         let started = Instant::now();
         let mut seen = 0;
-        let mut gradients = HostGradients::new();
         let mut accumulated = 0;
         let mut stop = false;
         for index in first..batches {
@@ -204,7 +207,19 @@ impl Training<'_> {
             let key = mix(seed ^ mix(((epoch as u64) << 40) ^ ((index as u64) << 12) ^ rank as u64));
             let scale = if train.precision == Precision::Fp16 { position.loss_scale.factor } else { 1.0 };
             let found = objective.loss(&model, &batch, epoch, &graph, key);
-            let value = f64::from(host_values(found.total.clone())[0]);
+            let mut backward = found.total.clone().mul_scalar(scale / in_step as f64).backward();
+            adam.add(&model, &mut backward);
+            accumulated += 1;
+            seen += batch.size;
+            let rate = adam.learning_rate(position.step);
+            let mut norm = None;
+            if accumulated == in_step {
+                let scaled = (train.precision == Precision::Fp16).then_some(&mut position.loss_scale);
+                let bf16 = train.gradient_exchange == Exchange::Bf16;
+                (model, norm) = adam.step(model, self.collective, bf16, scaled)?;
+            }
+            // A GPU is waited for here, where it has all work of the batch. What was done with a loss that is not finite is never saved.
+            let value = f64::from(host_values(found.total)[0]);
             if !value.is_finite() {
                 progress.finish();
                 return Err(TrainError::NotFinite { loss: value, epoch, step: index + 1 });
@@ -213,11 +228,6 @@ impl Training<'_> {
                 *position.sums.entry(name.to_owned()).or_default() += value;
             }
             position.points += 1;
-            let mut backward = found.total.mul_scalar(scale / in_step as f64).backward();
-            bert_adam::accumulate(&mut gradients, bert_adam::host_gradients(&model, &mut backward));
-            accumulated += 1;
-            seen += batch.size;
-            let rate = adam.learning_rate(position.step);
             let samples_per_s = (seen * world_size) as f64 / started.elapsed().as_secs_f64();
             let data_wait = loader.wait_share();
             (self.beat)();
@@ -228,17 +238,7 @@ impl Training<'_> {
             if accumulated < in_step {
                 continue;
             }
-            let scaled = (train.precision == Precision::Fp16).then_some(&mut position.loss_scale);
-            if let Some(scale) = &scaled {
-                scale.remove_from(&mut gradients);
-            }
-            all_reduce_mean_of(self.collective, &mut gradients, train.gradient_exchange == Exchange::Bf16)?;
-            let mut norm = f64::INFINITY;
-            // All ranks have the same mean, and decide the same.
-            if scaled.is_none_or(|scale| scale.update(&gradients)) {
-                (model, norm) = adam.step(model, std::mem::take(&mut gradients));
-            } else {
-                gradients.clear();
+            if norm.is_none() {
                 tracing::info!(
                     step = position.step + 1,
                     scale = position.loss_scale.factor,
@@ -249,6 +249,7 @@ impl Training<'_> {
             position.step += 1;
             position.batches = index + 1;
             if position.step.is_multiple_of(train.log_every as u64) {
+                let norm = norm.map_or(f64::INFINITY, Norm::value);
                 self.log(position, rate, norm, samples_per_s, data_wait)?;
             }
             // Before the first checkpoint of an epoch there is no boundary to go back to.

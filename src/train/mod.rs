@@ -14,7 +14,11 @@ pub mod objective;
 
 pub mod schedule;
 
+pub mod optimizer;
+
 pub mod bert_adam;
+
+pub mod device_adam;
 
 pub mod checkpoint;
 

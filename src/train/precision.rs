@@ -83,7 +83,12 @@ impl LossScale {
 
     /// Whether a step may be made with these gradients: all are finite. Takes note of it.
     pub fn update(&mut self, gradients: &HostGradients) -> bool {
-        if !gradients.values().flatten().all(|value| value.is_finite()) {
+        self.note(gradients.values().flatten().all(|value| value.is_finite()))
+    }
+
+    /// As [`LossScale::update`], for gradients of which it is known whether all are finite.
+    pub fn note(&mut self, finite: bool) -> bool {
+        if !finite {
             *self = Self { factor: (self.factor / 2.0).max(1.0), good_steps: 0 };
             return false;
         }

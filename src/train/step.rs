@@ -85,8 +85,9 @@ impl<'a> Objective<'a> {
 
     /// Loss of a batch on `device`, that of the model with its autodiff; `seed` decides all that is random and differs from step to step.
     pub fn loss(&self, model: &Vlp, batch: &Batch, epoch: usize, device: &Device, seed: u64) -> StepLoss {
+        let kind = precision::dtype(self.settings.train.precision);
         if let Some(objective) = &self.scst {
-            let [features, positions] = regions(batch, device);
+            let [features, positions] = regions(batch, device).map(|table| table.cast(kind));
             let found = objective.loss(model, features, positions, &self.captions(batch), seed);
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
             let extras = vec![
@@ -99,7 +100,6 @@ impl<'a> Objective<'a> {
         let stream = DropoutStream::new(seed);
         let pass = Pass::Train(&stream);
         let objective = &self.settings.objective;
-        let kind = precision::dtype(self.settings.train.precision);
         let total = match (self.data, &model.ans_classifier) {
             (TrainingData::Questions(data), Some(classifier)) => {
                 let targets = TensorData::new(data.targets(&batch.samples), [batch.size, data.answers.len()]);

@@ -11,6 +11,7 @@ use crate::config::ObjectiveKind;
 use crate::decode::{self, BeamSettings, Stepper};
 use crate::model::host_values;
 use crate::train::bert_adam::{BertAdam, host_gradients};
+use crate::train::precision;
 use crate::train::step::Objective;
 
 /// Words that are decoded.
@@ -24,8 +25,8 @@ pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) 
     let batch = world.batch(size, MASKED);
     let objective = Objective::new(&world.settings, &world.data, &world.tokenizer);
     let mut adam = BertAdam::new(&world.settings.train, STEPS);
-    let mut model = world.model(device);
-    let graph = device.clone().autodiff();
+    let graph = precision::graph(device, world.settings.train.gradient_checkpointing);
+    let mut model = precision::in_graph(world.model(device), &graph);
     let mut clock = Clock::new(Part::CeStep, size);
     for repetition in 0..=repetitions {
         let loss = clock.time("forward", || {
@@ -97,12 +98,9 @@ fn decoding(
     search: impl Fn(Stepper) -> Vec<usize>,
 ) -> Vec<Row> {
     let batch = world.batch(size, MASKED);
-    let (work, model, batch) = match captions {
-        Captions::Full => ("decoding", world.model(device).valid(), batch),
-        Captions::Ending => {
-            let (model, batch) = ending(world, batch, WORDS, device);
-            ("captions that end", model, batch)
-        }
+    let (work, model) = match captions {
+        Captions::Full => ("decoding", world.model(device).valid()),
+        Captions::Ending => ("captions that end", ending(world, device)),
     };
     let model = model.packed();
     let mut clock = Clock::new(part, size);
@@ -125,8 +123,8 @@ pub fn scst(world: &World, device: &Device, size: usize, repetitions: usize) -> 
     let settings = world.with_objective(ObjectiveKind::Scst);
     let batch = world.batch(size, 0);
     let objective = Objective::new(&settings, &world.data, &world.tokenizer);
-    let model = world.model(device);
-    let graph = device.clone().autodiff();
+    let graph = precision::graph(device, settings.train.gradient_checkpointing);
+    let model = precision::in_graph(world.model(device), &graph);
     let mut clock = Clock::new(Part::Scst, size);
     for repetition in 0..=repetitions {
         let loss = clock.time("loss", || {

@@ -15,6 +15,7 @@ pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
     let machine = [
         ("Device", found.device.clone()),
         ("Threads", found.threads.to_string()),
+        ("Training steps", training(found)),
         ("Matrix products, GFLOP/s", format!("{:.0}", found.rates.matrix_gflops)),
         ("Copies, GB/s", format!("{:.1}", found.rates.copy_gb_per_s)),
         ("Copies by one thread, GB/s", format!("{:.1}", found.rates.copy_gb_per_s_one_thread)),
@@ -68,6 +69,12 @@ pub fn tables(found: &Measurements, reference: Option<&Reference>) -> String {
         .collect();
     [table(&text(&["Machine", ""]), &machine, 1), table(&header, &rows, 2), table(&header_of_memory, &memory, 2)]
         .join("\n")
+}
+
+/// In which numbers training steps computed.
+fn training(found: &Measurements) -> String {
+    let again = if found.gradient_checkpointing { ", gradient checkpointing" } else { "" };
+    format!("{}{again}", json!(found.precision).as_str().unwrap_or_default())
 }
 
 /// Images per batch, and rows of each.
@@ -130,6 +137,8 @@ pub fn json(found: &Measurements, reference: Option<&Reference>) -> String {
         "device": found.device,
         "threads": found.threads,
         "size": found.size.name(),
+        "precision": found.precision,
+        "gradient_checkpointing": found.gradient_checkpointing,
         "matrix_gflops": found.rates.matrix_gflops,
         "copy_gb_per_s": found.rates.copy_gb_per_s,
         "copy_gb_per_s_one_thread": found.rates.copy_gb_per_s_one_thread,

@@ -96,7 +96,7 @@ fn erf(x: f32) -> f32 {
     for c in [-2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474e-2] {
         q = q * square + c;
     }
-    x * p / q
+    (x * p / q).clamp(-1.0, 1.0)
 }
 
 /// Φ(x), the distribution function of N(0, 1).

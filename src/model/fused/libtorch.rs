@@ -4,7 +4,7 @@ use burn::backend::LibTorch;
 use burn::backend::libtorch::{LibTorchDevice, TchTensor};
 use burn::tensor::Shape;
 
-use super::Host;
+use super::host::Host;
 
 /// Whether tensors of this device lie in host memory.
 pub fn is_cpu(device: &LibTorchDevice) -> bool {

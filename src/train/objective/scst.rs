@@ -5,7 +5,8 @@
 //! drawn behind its detached keys and values; then one pass over the finished text gives the log-probabilities with
 //! gradient: the drawn words, and behind them one `[MASK]` query per step, at the position of the word it predicts, which
 //! sees the image, the words before, and itself. Both use the same dropout masks, so the log-probabilities are exactly those
-//! with which the words were drawn.
+//! with which the words were drawn. In a low type both compute in it: words are drawn from the distribution whose
+//! log-probabilities get the gradient, but for the rounding of sums in another order. Logits, log-probabilities, rewards and loss are f32.
 //!
 //! Shape letters: B batch, R regions, S = R + 2, W words per caption, H hidden, V vocabulary.
 
@@ -72,7 +73,8 @@ pub fn text_log_probs(
     let places = (0..rows).map(|row| (image_length + row % words) as i64).collect::<Vec<_>>().repeat(batch);
     let x = model.bert.embeddings.tokens(int(ids), int(places), int(segments));
     let hidden = x.dims()[1];
-    let mut x = dropout(x.reshape([batch, rows, hidden]), model.bert.embeddings.dropout_prob, pass);
+    let x = dropout(x.reshape([batch, rows, hidden]), model.bert.embeddings.dropout_prob, pass);
+    let mut x = x.cast(image[0].keys.dtype());
     let bias = TensorData::new(bias, [batch, 1, rows, image_length + rows]);
     let mut bias = Tensor::<4>::from_data(bias, &device);
     let queries = Part {
@@ -158,8 +160,8 @@ impl SelfCriticalObjective {
         DocumentFrequencies::new(&documents)
     }
 
-    /// The loss of a batch. `model` trains; `features` `[B, R, F]`, `positions` `[B, R, 6 + C]`; `captions` are the paired
-    /// captions with their end, at most W ids each; what is random follows from `seed`.
+    /// The loss of a batch. `model` trains; `features` `[B, R, F]`, `positions` `[B, R, 6 + C]`, in the type that all passes
+    /// compute in; `captions` are the paired captions with their end, at most W ids each; what is random follows from `seed`.
     pub fn loss(
         &self,
         model: &Vlp,
@@ -170,7 +172,7 @@ impl SelfCriticalObjective {
     ) -> ScstLoss {
         let [image_seed, text_seed, draw_seed] = [1, 2, 3].map(|part| mix(seed ^ part));
         let (words, extent) = (self.extent.words, self.extent);
-        let frozen = model.clone().valid().packed();
+        let frozen = model.clone().valid().prepared(features.dtype());
         let horizons: Option<Vec<usize>> = match self.mask {
             ScstMask::Reference => Some(captions.iter().map(Vec::len).collect()),
             ScstMask::Causal => None,
@@ -189,6 +191,8 @@ impl SelfCriticalObjective {
         let stepper = stepper.with_horizons(horizons.as_ref().map(|horizons| horizons.repeat(2)));
         let dropout = TextDropout { seed: text_seed, words, first: captions.len() };
         let (greedy, draws) = greedy_and_sample(stepper.with_dropout(dropout), extent, draw_seed);
+        // The second copy of the weights goes before the text's activations come.
+        drop(frozen);
 
         let cut = |rows: &[Vec<u32>]| rows.iter().map(|row| extent.cut(row)).collect::<Vec<_>>();
         let (sampled, greedy, paired) = (cut(&draws), cut(&greedy), cut(captions));

@@ -1,0 +1,230 @@
+//! The operations with gradients.
+
+use std::sync::Arc;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, OpsPrep};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, TensorMetadata};
+
+use super::host::{self, Host, Normalised, as_rows, with_last};
+use super::{FusedOps, Mask, kernels};
+
+#[derive(Debug)]
+struct LinearStep;
+
+impl<B: Host> Backward<B, 3> for LinearStep {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [at_x, at_weight, at_bias] = ops.parents;
+        let (x, weight) = ops.state;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let width = gradient.shape()[gradient.shape().num_dims() - 1];
+        let shape = gradient.shape();
+        let gradient = as_rows::<B>(gradient);
+        if let Some(node) = at_bias {
+            let total = B::of(&kernels::sum_rows(B::values(&gradient), width));
+            gradients.register::<B>(node.id, total);
+        }
+        if let (Some(node), Some(x)) = (at_weight, x) {
+            let columns = B::float_swap_dims(gradient.clone(), 0, 1);
+            gradients.register::<B>(node.id, B::float_matmul(columns, as_rows::<B>(x)));
+        }
+        if let (Some(node), Some(weight)) = (at_x, weight) {
+            let shape = with_last(&shape, weight.shape()[1]);
+            gradients.register::<B>(node.id, B::float_reshape(B::float_matmul(gradient, weight), shape));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct GeluStep;
+
+impl<B: Host> Backward<B, 1> for GeluStep {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            let mut gradient = B::own(gradient);
+            kernels::gelu_backward(B::values(&ops.state), B::values_mut(&mut gradient));
+            gradients.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DropoutStep;
+
+impl<B: Host> Backward<B, 1> for DropoutStep {
+    type State = Mask;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            gradients.register::<B>(node.id, host::drop_out::<B>(gradient, &ops.state));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SoftmaxStep;
+
+impl<B: Host> Backward<B, 1> for SoftmaxStep {
+    /// The softmax before dropout, and the mask.
+    type State = (FloatTensor<B>, Option<Mask>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (weights, mask) = ops.state;
+        if let [Some(node)] = ops.parents {
+            let mut gradient = B::own(gradient);
+            let (keys, kept) = (weights.shape()[3], mask.as_ref().map(Mask::kept));
+            kernels::softmax_backward(keys, kept, B::values(&weights), B::values_mut(&mut gradient));
+            gradients.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+/// Parents: x, residual, weight, bias; without residual, x stands in its place and gets no gradient from there.
+#[derive(Debug)]
+struct NormStep;
+
+/// What the backward pass of a normalisation reads.
+#[derive(Debug, Clone)]
+struct NormState<B: Backend> {
+    weight: FloatTensor<B>,
+    normal: FloatTensor<B>,
+    inverse: Arc<Vec<f32>>,
+    mask: Option<Mask>,
+}
+
+impl<B: Host> NormState<B> {
+    /// Gradient at the sum, at the weight, at the bias.
+    fn gradients(&self, gradient: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+        let mut gradient = B::own(gradient);
+        let (weight, normal) = (B::values(&self.weight), B::values(&self.normal));
+        let found = kernels::add_norm_backward(weight, normal, &self.inverse, B::values_mut(&mut gradient));
+        [gradient, B::of(&found.weight), B::of(&found.bias)]
+    }
+}
+
+impl<B: Host> Backward<B, 3> for NormStep {
+    type State = NormState<B>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        for (node, found) in ops.parents.into_iter().zip(ops.state.gradients(gradient)) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, found);
+            }
+        }
+    }
+}
+
+impl<B: Host> Backward<B, 4> for NormStep {
+    type State = NormState<B>;
+
+    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [at_x, at_residual, at_weight, at_bias] = ops.parents;
+        let [at_sum, of_weight, of_bias] = ops.state.gradients(gradient);
+        if let Some(node) = at_x {
+            let found = match &ops.state.mask {
+                Some(mask) => host::drop_out::<B>(at_sum.clone(), mask),
+                None => at_sum.clone(),
+            };
+            gradients.register::<B>(node.id, found);
+        }
+        for (node, found) in [(at_residual, at_sum), (at_weight, of_weight), (at_bias, of_bias)] {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, found);
+            }
+        }
+    }
+}
+
+impl<B: Host + FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x_trains, weight_trains) = (x.is_tracked(), weight.is_tracked());
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.into_primitive());
+        match LinearStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(step) => step.finish(host::linear::<B>(x, weight, bias)),
+            OpsKind::Tracked(step) => {
+                let state = (weight_trains.then(|| x.clone()), x_trains.then(|| weight.clone()));
+                step.finish(state, host::linear::<B>(x, weight, bias))
+            }
+        }
+    }
+
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node()];
+        let x = B::in_order(x.into_primitive());
+        let y = host::gelu::<B>(&x);
+        match GeluStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(step) => step.finish(y),
+            OpsKind::Tracked(step) => step.finish(x, y),
+        }
+    }
+
+    fn fused_dropout(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self> {
+        let nodes = [x.node()];
+        let y = host::drop_out::<B>(x.into_primitive(), &mask);
+        match DropoutStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(step) => step.finish(y),
+            OpsKind::Tracked(step) => step.finish(mask, y),
+        }
+    }
+
+    fn fused_softmax(scores: FloatTensor<Self>, bias: FloatTensor<Self>, mask: Option<Mask>) -> FloatTensor<Self> {
+        let nodes = [scores.node()];
+        let (weights, out) = host::softmax::<B>(scores.into_primitive(), bias.into_primitive(), mask.as_ref());
+        match SoftmaxStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(step) => step.finish(out),
+            OpsKind::Tracked(step) => step.finish((weights, mask), out),
+        }
+    }
+
+    fn fused_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.into_primitive());
+        let weight = B::in_order(weight);
+        let Normalised { normal, inverse, out } = host::norm::<B>(x, None, weight.clone(), bias, eps, None);
+        let prepared: OpsPrep<_, B, NormState<B>, C, 3> = NormStep.prepare::<C>(nodes);
+        match prepared.compute_bound().stateful() {
+            OpsKind::UnTracked(step) => step.finish(out),
+            OpsKind::Tracked(step) => {
+                step.finish(NormState { weight, normal, inverse: Arc::new(inverse), mask: None }, out)
+            }
+        }
+    }
+
+    fn fused_add_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f32,
+        mask: Option<Mask>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), residual.node(), weight.node(), bias.node()];
+        let [x, residual, weight, bias] = [x, residual, weight, bias].map(|tensor| tensor.into_primitive());
+        let weight = B::in_order(weight);
+        let Normalised { normal, inverse, out } =
+            host::norm::<B>(x, Some(residual), weight.clone(), bias, eps, mask.as_ref());
+        let prepared: OpsPrep<_, B, NormState<B>, C, 4> = NormStep.prepare::<C>(nodes);
+        match prepared.compute_bound().stateful() {
+            OpsKind::UnTracked(step) => step.finish(out),
+            OpsKind::Tracked(step) => step.finish(NormState { weight, normal, inverse: Arc::new(inverse), mask }, out),
+        }
+    }
+}
