@@ -76,7 +76,7 @@ fn device_steps(mut model: Vlp, adam: BertAdam, device: &Device, steps: std::ops
         let own = from_host(gradients(&model, step), device);
         let norm;
         (model, norm) = adam.step(model, own);
-        norms.push(Norm::OnDevice(norm).value());
+        norms.push(Norm::OnDevice(Box::new(norm)).value());
     }
     (model, adam.to_host(), norms)
 }

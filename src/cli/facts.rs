@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::run::resolved_device;
 use crate::config::{Dataset, Settings};
 use crate::data::DataError;
 use crate::data::fingerprint::fingerprint;
@@ -36,6 +37,7 @@ pub fn facts(settings: &Settings) -> Result<Facts, DataError> {
         vocabulary,
         parameters: parameter_count(&settings.model, data_sizes(settings, vocabulary, answers)),
         data_fingerprint: fingerprint(data, &used_splits(settings))?,
+        device: resolved_device(settings),
     })
 }
 

@@ -20,7 +20,7 @@ use crate::launch::LaunchError;
 use crate::launch::local::{self, Outcome};
 use crate::launch::plan::{self, Machine, Plan};
 use crate::launch::triage::{Cause, RankFailure, gpu_capacity};
-use crate::launch::{slurm, supervise};
+use crate::launch::{memory, slurm, supervise};
 use crate::model::device;
 use crate::pipeline::PipelineError;
 use crate::pipeline::lineage::{self, LineageError, Source};
@@ -348,7 +348,7 @@ fn failed(run: &RunDir, failure: &RankFailure, candidate: &Candidate, args: &Arg
     };
     let settings = &candidate.experiment.settings;
     let fits = match (failure.cause, gpu_capacity(&failure.last_lines.join("\n"))) {
-        (Cause::OutOfMemory, Some(bytes)) => match plan::largest_batch(settings, &candidate.facts, bytes) {
+        (Cause::OutOfMemory, Some(bytes)) => match memory::largest_batch(settings, &candidate.facts, bytes) {
             // The estimate said it would fit.
             Some(batch) if batch == settings.train.batch_size => String::new(),
             Some(batch) => {

@@ -3,6 +3,7 @@
 //! Each rank is a process of this same program (`vlp worker --run DIR`), so nothing here knows how a model is trained.
 
 pub mod local;
+pub mod memory;
 pub mod plan;
 pub mod signals;
 pub mod slurm;

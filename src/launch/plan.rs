@@ -1,12 +1,13 @@
 //! What a run would do, computed from its settings and a few facts before anything starts: processes and their
 //! environment, steps, memory, disk.
 //!
-//! Everything is a pure function of its arguments. Memory and disk are estimates; each formula stands at its function.
+//! Everything is a pure function of its arguments. Memory and disk are estimates; the formula of the first is in [`super::memory`].
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::memory::{Memory, memory};
 use crate::config::{Dataset, Launcher, Settings, device_of_rank};
 use crate::track::grouped;
 
@@ -25,6 +26,8 @@ pub struct Facts {
     pub parameters: u64,
     /// Identity of the data.
     pub data_fingerprint: String,
+    /// What `launch.device` stands for here; the embedded engine where it is empty.
+    pub device: String,
 }
 
 /// The machine that runs the processes.
@@ -84,22 +87,6 @@ pub struct Plan {
     pub processes: Vec<Process>,
 }
 
-/// Estimated memory of one process in training, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// Weights, gradients and two moments.
-    pub state_bytes: u64,
-    /// Values kept for the backward pass.
-    pub activation_bytes: u64,
-}
-
-impl Memory {
-    /// Both together.
-    pub fn total_bytes(&self) -> u64 {
-        self.state_bytes + self.activation_bytes
-    }
-}
-
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
 
@@ -124,40 +111,6 @@ pub fn plan(settings: &Settings, facts: &Facts, machine: &Machine, run: &Path) -
         checkpoints_kept: train.epochs.min(train.keep_checkpoints + 2),
         processes: (0..world_size).map(|rank| process(settings, machine, run, rank)).collect(),
     }
-}
-
-/// State: parameters × 4 bytes × 4 (weights, gradients, two moments). Activations kept for the backward pass, in floats,
-/// with B samples, S positions, R regions, H hidden, I intermediate, A heads, F feature numbers, C classes, V words:
-///
-/// * per layer B·S·(12 H + 2 I) (query, key, value, context, two sub-layer outputs with dropout, sum and norm; the inner
-///   layer before and after its GELU) + 3·B·A·S² (scores, softmax, dropout);
-/// * embeddings B·R·(3 F + 6 + C + 3 H) + 4·B·S·H;
-/// * word head B·P·(3 V + 4 H) for P masked places.
-fn memory(settings: &Settings, facts: &Facts) -> Memory {
-    let (model, data) = (&settings.model, &settings.data);
-    let wide = |n: usize| n as u64;
-    let (hidden, regions) = (wide(model.hidden_size), wide(data.num_regions));
-    let samples = wide(settings.train.batch_size);
-    let sequence = regions + wide(data.max_text_length) + 3;
-    let layer = samples * sequence * (12 * hidden + 2 * wide(model.intermediate_size))
-        + 3 * samples * wide(model.num_attention_heads) * sequence * sequence;
-    let region = 3 * wide(data.region_feature_size) + 6 + wide(data.num_region_classes) + 3 * hidden;
-    let embeddings = samples * regions * region + 4 * samples * sequence * hidden;
-    let head = samples * wide(settings.objective.max_pred) * (3 * wide(facts.vocabulary) + 4 * hidden);
-    Memory {
-        state_bytes: facts.parameters * FLOAT * 4,
-        activation_bytes: FLOAT * (wide(model.num_hidden_layers) * layer + embeddings + head),
-    }
-}
-
-/// The largest `train.batch_size` whose estimated memory is at most nine tenths of `bytes`, and at most the one asked for; none
-/// when not even one sample fits. The estimate is linear in the batch. It counts 32-bit floats, so a lower `train.precision` has more room than it says.
-pub fn largest_batch(settings: &Settings, facts: &Facts, bytes: u64) -> Option<usize> {
-    let Memory { state_bytes, activation_bytes } = memory(settings, facts);
-    let per_sample = (activation_bytes / settings.train.batch_size.max(1) as u64).max(1);
-    let room = (bytes / 10 * 9).checked_sub(state_bytes)?;
-    let fits = usize::try_from(room / per_sample).unwrap_or(usize::MAX).min(settings.train.batch_size);
-    (fits > 0).then_some(fits)
 }
 
 fn process(settings: &Settings, machine: &Machine, run: &Path, rank: usize) -> Process {
@@ -256,14 +209,15 @@ impl fmt::Display for Plan {
             ),
         )?;
         line("parameters", format!("{}, vocabulary {}", grouped(facts.parameters), grouped(facts.vocabulary)))?;
-        let (state, activations) = (self.memory.state_bytes, self.memory.activation_bytes);
+        let Memory { state_bytes, activation_bytes, process_bytes } = self.memory;
         line(
             "memory",
             format!(
-                "about {} per process ({} weights, gradients, moments; {} activations)",
+                "about {} per process ({} weights, gradients, moments; {} activations; {} program and batches)",
                 bytes_text(self.memory.total_bytes()),
-                bytes_text(state),
-                bytes_text(activations)
+                bytes_text(state_bytes),
+                bytes_text(activation_bytes),
+                bytes_text(process_bytes)
             ),
         )?;
         line(
@@ -309,18 +263,6 @@ pub fn bytes_text(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_batch_that_fits_is_within_nine_tenths_of_the_memory() {
-        let settings = Settings::default();
-        let facts = Facts { parameters: 110_000_000, vocabulary: 28_996, ..Facts::default() };
-        let all = memory(&settings, &facts);
-        assert_eq!(settings.train.batch_size, 64);
-        let half = all.state_bytes + all.activation_bytes / 2;
-        assert_eq!(largest_batch(&settings, &facts, half / 9 * 10 + 100), Some(32));
-        assert_eq!(largest_batch(&settings, &facts, all.total_bytes() * 2), Some(64));
-        assert_eq!(largest_batch(&settings, &facts, all.state_bytes), None);
-    }
 
     #[test]
     fn a_sample_of_vqa_is_a_question() {

@@ -68,7 +68,7 @@ pub(super) fn on_device(size: usize, prob: f64, key: u64, device: &Device) -> Te
     let bits = bits(pairs, key);
     let halves = Tensor::stack::<2>(vec![bits.clone().bitwise_and_scalar(HALF), shifted(bits, 32)], 1);
     let count = halves.shape().num_elements();
-    masked(halves.reshape([count]).slice([0..size]).lower_elem(i64::from(threshold(prob))), prob)
+    masked(halves.reshape([count]).slice(0..size).lower_elem(i64::from(threshold(prob))), prob)
 }
 
 /// The elements at `places`, computed on their device.

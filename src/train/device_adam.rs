@@ -81,7 +81,7 @@ impl Group {
         let mut start = 0;
         let mut parts = Vec::with_capacity(self.members.len());
         for (name, length) in self.members {
-            let part = |all: &Tensor<1>| all.clone().slice([start..start + length]);
+            let part = |all: &Tensor<1>| all.clone().slice(start..start + length);
             let (first, second) = (part(&self.first), part(&self.second));
             parts.push(Self { members: vec![(name, length)], steps: self.steps, first, second });
             start += length;
@@ -169,7 +169,7 @@ impl DeviceAdam {
             squares = squares + norms.square().sum();
             let mut start = 0;
             for (name, length) in &group.members {
-                changed.insert(name.clone(), updated.clone().slice([start..start + length]));
+                changed.insert(name.clone(), updated.clone().slice(start..start + length));
                 start += length;
             }
             groups.push(group);
@@ -187,7 +187,7 @@ impl DeviceAdam {
         let norms = Tensor::<1>::cat(squares, 0).sqrt();
         let gradient = if settings.max_grad_norm > 0.0 {
             let factors = norms.clone().add_scalar(1e-6).recip().mul_scalar(settings.max_grad_norm).clamp_max(1.0);
-            let factor = |member: usize| factors.clone().slice([member..member + 1]);
+            let factor = |member: usize| factors.clone().slice(member..member + 1);
             let clipped = gradients.into_iter().enumerate().map(|(member, gradient)| gradient * factor(member));
             Tensor::cat(clipped.collect(), 0)
         } else {

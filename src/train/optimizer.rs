@@ -27,7 +27,7 @@ pub enum Norm {
     /// A number; infinite for a step that was left out.
     Known(f64),
     /// `[1]`, still to be read.
-    OnDevice(Tensor<1>),
+    OnDevice(Box<Tensor<1>>),
 }
 
 impl Norm {
@@ -35,7 +35,7 @@ impl Norm {
     pub fn value(self) -> f64 {
         match self {
             Self::Known(value) => value,
-            Self::OnDevice(tensor) => f64::from(host_values(tensor)[0]),
+            Self::OnDevice(tensor) => f64::from(host_values(*tensor)[0]),
         }
     }
 }
@@ -112,7 +112,7 @@ impl Optimizer {
                     return Ok((model, None));
                 }
                 let (model, norm) = adam.step(model, gradients);
-                Ok((model, Some(Norm::OnDevice(norm))))
+                Ok((model, Some(Norm::OnDevice(Box::new(norm)))))
             }
         }
     }
