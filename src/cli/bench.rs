@@ -27,6 +27,7 @@ use self::network::Captions;
 use self::reference::Reference;
 use self::world::{Size, World};
 use super::context::{Context, Failure, exit};
+use super::heap;
 use super::run::print;
 use crate::config::Precision;
 use crate::model::device;
@@ -58,7 +59,7 @@ pub struct Args {
     /// Beams per image, several after commas.
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
     beams: Vec<u16>,
-    /// Greedy search and beam search of captions that end, after 9 to 13 words; without it, of 20 words each.
+    /// Greedy search and beam search of captions that end, after 11 words; without it, of 20 words each.
     #[arg(long)]
     ending: bool,
     /// Loader threads, several after commas.
@@ -111,6 +112,10 @@ impl Part {
         }
     }
 
+    fn is_network(self) -> bool {
+        matches!(self, Self::CeStep | Self::Greedy | Self::Beam | Self::Scst)
+    }
+
     /// Samples or images per batch in the reference's timings.
     fn batch(self) -> Option<usize> {
         match self {
@@ -158,8 +163,13 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
         Some(path) => Some(Reference::read(path)?),
         None => None,
     };
+    let parts = if args.parts.is_empty() { Part::ALL.as_slice() } else { &args.parts };
+    if parts.iter().any(|part| part.is_network()) {
+        // As in the processes of a run.
+        heap::keep_freed_memory();
+    }
     let device = device::open(&args.device).map_err(|e| Failure::new(exit::CONFIG, e))?;
-    let measurements = measure(args, &device, context)?;
+    let measurements = measure(args, parts, &device, context)?;
     print(&match args.json {
         true => output::json(&measurements, reference.as_ref()),
         false => output::tables(&measurements, reference.as_ref()),
@@ -167,7 +177,7 @@ pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-fn measure(args: &Args, device: &Device, context: &Context) -> Result<Measurements, Failure> {
+fn measure(args: &Args, parts: &[Part], device: &Device, context: &Context) -> Result<Measurements, Failure> {
     let mut world = World::new(args.size)?;
     (world.settings.train.precision, world.settings.train.gradient_checkpointing) =
         (args.precision, args.gradient_checkpointing);
@@ -183,7 +193,7 @@ fn measure(args: &Args, device: &Device, context: &Context) -> Result<Measuremen
     };
     let reps = usize::from(args.reps);
     let captions = if args.ending { Captions::Ending } else { Captions::Full };
-    for part in if args.parts.is_empty() { Part::ALL.as_slice() } else { &args.parts } {
+    for part in parts {
         if !context.quiet {
             eprintln!("{}: {} repetitions", part.name(), args.reps);
         }

@@ -15,6 +15,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::context::{Context, Failure, exit};
 use super::facts::data_sizes;
+use super::heap;
 use super::places::scorers;
 use super::run::{resolved_device, track_failure};
 use crate::config::{Dataset, Metric, ObjectiveKind, Settings, VqaEvaluator, device_of_rank};
@@ -46,6 +47,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Runs the command.
 pub fn execute(args: &Args, context: &Context) -> Result<u8, Failure> {
+    heap::keep_freed_memory();
     let run = RunDir::open(&args.run).map_err(track_failure)?;
     let lock = Lock::load(&run.lock_file()).map_err(track_failure)?;
     let variables: BTreeMap<String, String> =

@@ -223,13 +223,10 @@ mod tests {
         }
     }
 
-    /// Runs `fused` and `composed` over the same leaves of a graph; results and all gradients must agree.
-    fn compare<const D: usize>(
-        what: &str,
-        device: &Device,
-        leaves: &[Tensor<2>],
-        run: [&dyn Fn(&[Tensor<2>]) -> Tensor<D>; 2],
-    ) {
+    type Run<'a, const D: usize> = &'a dyn Fn(&[Tensor<2>]) -> Tensor<D>;
+
+    /// Runs the fused and the composed form over the same leaves of a graph; results and all gradients must agree.
+    fn compare<const D: usize>(what: &str, device: &Device, leaves: &[Tensor<2>], run: [Run<D>; 2]) {
         let graph = device.clone().autodiff();
         let [found, expected] = run.map(|run| {
             let leaves: Vec<Tensor<2>> =

@@ -6,11 +6,14 @@
 use burn::tensor::{Bool, Device, Int, IntDType, Tensor};
 use rayon::prelude::*;
 
+use super::widest::widest;
+
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 const MIX: [u64; 2] = [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB];
 const HALF: i64 = 0xFFFF_FFFF;
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection whose outputs for a counter pass as random bits.
+#[inline]
 pub fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(MIX[0]);
     z = (z ^ (z >> 27)).wrapping_mul(MIX[1]);
@@ -39,14 +42,25 @@ pub(super) fn on_host(size: usize, prob: f64, key: u64) -> Vec<u8> {
     let mut kept = vec![0u8; size];
     kept.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         let base = key.wrapping_add(((chunk * CHUNK / 2) as u64).wrapping_mul(GOLDEN));
-        for (i, pair) in values.chunks_mut(2).enumerate() {
-            let bits = mix(base.wrapping_add((i as u64).wrapping_mul(GOLDEN)));
-            for (value, half) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
-                *value = u8::from(half >= threshold);
-            }
-        }
+        piece(base, threshold, values);
     });
     kept
+}
+
+widest! {
+    /// Elements from that of the counter `base` on.
+    fn piece(base: u64, threshold: u32, values: &mut [u8]) {
+        let pairs = values.len() / 2;
+        let (whole, rest) = values.split_at_mut(2 * pairs);
+        for (i, pair) in whole.chunks_exact_mut(2).enumerate() {
+            let bits = mix(base.wrapping_add((i as u64).wrapping_mul(GOLDEN)));
+            pair[0] = u8::from(bits as u32 >= threshold);
+            pair[1] = u8::from((bits >> 32) as u32 >= threshold);
+        }
+        for value in rest {
+            *value = u8::from(mix(base.wrapping_add((pairs as u64).wrapping_mul(GOLDEN))) as u32 >= threshold);
+        }
+    }
 }
 
 /// Whether element `place` is kept, as [`on_host`] says it.

@@ -10,6 +10,8 @@ mod fused;
 
 mod masks;
 
+mod widest;
+
 pub mod packed;
 
 pub mod embeddings;

@@ -5,6 +5,8 @@
 
 use rayon::prelude::*;
 
+use crate::model::widest::widest;
+
 /// Rows of a piece.
 const ROWS: usize = 32;
 
@@ -13,37 +15,6 @@ const PIECE: usize = 1 << 14;
 
 /// Parallel sums of a row.
 const LANES: usize = 16;
-
-/// A function that runs with the widest vectors of this machine; its body is compiled for each width.
-macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$doc])*
-        fn $name($($arg: $type),*) {
-            #[inline(always)]
-            fn plain($($arg: $type),*) $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f")]
-                fn avx512($($arg: $type),*) {
-                    plain($($arg),*);
-                }
-                #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $type),*) {
-                    plain($($arg),*);
-                }
-                if is_x86_feature_detected!("avx512f") {
-                    // SAFETY: the processor has the instructions.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the processor has the instructions.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            plain($($arg),*);
-        }
-    };
-}
 
 /// What dropout keeps: 1 for a value that stays, 0 for one that is dropped, and the factor on what stays.
 #[derive(Debug, Clone, Copy)]
