@@ -105,7 +105,8 @@ fn checkpointing_changes_neither_loss_nor_gradients() {
         );
         let (loss, gradients) = first_step(&device, DType::F32, false, 1.0);
         let (again, same) = first_step(&device, DType::F32, true, 1.0);
-        assert_eq!(loss, again, "{name}");
+        // Steps that are fused on the CPU are composed where they are computed twice: the same up to rounding.
+        assert!((loss - again).abs() <= 1e-6 * loss, "{name}: {loss} and {again}");
         let apart = distance(&same, &gradients);
         assert!(apart <= 1e-6, "{name}: gradients are {apart} apart");
     }

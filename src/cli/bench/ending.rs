@@ -24,7 +24,7 @@ const TICK: f32 = 0.1;
 /// What the word head makes of the clock: enough to outweigh all other numbers as soon as it is above 0.
 const GAIN: f32 = 1000.0;
 
-/// Score of `[SEP]` then; all other words of random weights stay far below.
+/// Score of `[SEP]` then, and its negative before; those of all other words of random weights are near 0.
 const END: f32 = 30.0;
 
 /// A model in evaluation form whose captions have [`CAPTION`] words.
@@ -37,7 +37,7 @@ pub fn ending(world: &World, device: &Device) -> Vlp {
             "bert.embeddings.word_embeddings.weight" | "bert.embeddings.token_type_embeddings.weight" => {
                 rows.iter_mut().for_each(|row| both.iter().for_each(|column| row[*column] = 0.0));
                 if name.contains("word") {
-                    rows[world.layout.sep as usize][CLOCK] = END / (hidden as f32).sqrt();
+                    rows[world.layout.sep as usize][CLOCK] = 2.0 * END / (hidden as f32).sqrt();
                 }
             }
             "bert.embeddings.position_embeddings.weight" => {
@@ -46,6 +46,7 @@ pub fn ending(world: &World, device: &Device) -> Vlp {
                     (row[CLOCK], row[NOTHING]) = (TICK * (word - CAPTION as f32 + 0.5), 0.0);
                 }
             }
+            "cls.predictions.bias" => rows[0][world.layout.sep as usize] = -END,
             "cls.predictions.transform.dense.weight" => {
                 rows[CLOCK].fill(0.0);
                 (rows[CLOCK][CLOCK], rows[CLOCK][NOTHING]) = (GAIN, -GAIN);
@@ -56,11 +57,12 @@ pub fn ending(world: &World, device: &Device) -> Vlp {
         true
     };
     world.model(device).valid().replace(&mut |name, shape, current| {
-        if !(name.contains("embeddings") || name.ends_with("dense.weight")) || shape.len() != 2 {
+        let changes = name.contains("embeddings.") && shape.len() == 2 || name.ends_with("dense.weight");
+        if !changes && name != "cls.predictions.bias" {
             return None;
         }
         let mut values: Vec<f32> = current().try_into_vec().ok()?;
-        let mut rows: Vec<&mut [f32]> = values.chunks_exact_mut(shape[1]).collect();
+        let mut rows: Vec<&mut [f32]> = values.chunks_exact_mut(shape.last().copied().unwrap_or(1)).collect();
         change(name, &mut rows).then(|| TensorData::new(values, shape.to_vec()))
     })
 }
