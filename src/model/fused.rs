@@ -21,9 +21,10 @@ use std::sync::Arc;
 #[cfg(feature = "tch")]
 use burn::backend::LibTorch;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, GradientCheckpointingStrategy, backend_extension};
-use burn::tensor::{DType, Device, Tensor};
+use burn::backend::{Backend, Dispatch, Flex, GradientCheckpointingStrategy, backend_extension};
+use burn::tensor::{DType, Tensor};
 
+use super::device::is_gpu;
 use host::Host;
 use kernels::Kept;
 
@@ -46,18 +47,8 @@ impl Mask {
 pub fn applies<const D: usize>(x: &Tensor<D>) -> bool {
     let device = x.device();
     x.dtype() == DType::F32
-        && in_host_memory(&device)
+        && !is_gpu(&device)
         && device.gradient_checkpointing_strategy() != Some(GradientCheckpointingStrategy::Balanced)
-}
-
-fn in_host_memory(device: &Device) -> bool {
-    match device.clone().inner().as_dispatch() {
-        DispatchDevice::Flex(_) => true,
-        #[cfg(feature = "tch")]
-        DispatchDevice::LibTorch(device) => libtorch::is_cpu(device),
-        #[allow(unreachable_patterns)] // with the engines of some builds
-        _ => false,
-    }
 }
 
 /// `x · Wᵀ + b`: x `[…, in]`, `weight` `[out, in]`, `bias` `[out]` → `[…, out]`.
@@ -82,7 +73,7 @@ pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, mask: Option<Mask>)
     Tensor::from_dispatch(y)
 }
 
-/// `normalise(dropout(x))`, `[…, H]`, with `weight` and `bias` `[H]`.
+/// `normalise(x)`, `[…, H]`, with `weight` and `bias` `[H]`.
 pub fn norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Tensor<D> {
     let y = Dispatch::fused_norm(x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch(), eps as f32);
     Tensor::from_dispatch(y)
@@ -188,8 +179,7 @@ without_gradient!(LibTorch);
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Distribution;
-    use burn::tensor::activation;
+    use burn::tensor::{Device, Distribution, activation};
 
     use super::*;
     use crate::model::host_values;
@@ -199,7 +189,7 @@ mod tests {
         crate::model::device::available()
             .into_iter()
             .filter_map(|name| crate::model::device::open(name).ok())
-            .filter(in_host_memory)
+            .filter(|device| !is_gpu(device))
             .collect()
     }
 

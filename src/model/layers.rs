@@ -237,17 +237,14 @@ impl Part {
 
 /// Dropout with probability `prob`: kept values are scaled by 1/(1 − prob).
 pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
-    let (Pass::Train(stream) | Pass::Part(stream, _)) = pass else { return x };
-    if prob <= 0.0 {
-        return x;
-    }
     if fuses(&x, pass) {
         return match host_mask(&x, prob, pass) {
             Some(mask) => fused::drop_out(x, mask),
             None => x,
         };
     }
-    let (key, size, device) = (stream.next_key(), x.shape().num_elements(), x.device());
+    let Some(key) = next_key(prob, pass) else { return x };
+    let (size, device) = (x.shape().num_elements(), x.device());
     // A constant of the graph, which may have checkpoints.
     let factors = match pass {
         Pass::Part(_, part) if is_gpu(&device) => part.mask_on_device(&x.dims(), prob, key, &device),
@@ -257,6 +254,14 @@ pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D>
     };
     let (kind, shape) = (x.dtype(), x.shape());
     exact(x).mul(factors.reshape(shape)).cast(kind)
+}
+
+/// The key of the next mask of the pass; none where nothing is dropped.
+fn next_key(prob: f64, pass: Pass) -> Option<u64> {
+    match pass {
+        Pass::Train(stream) | Pass::Part(stream, _) if prob > 0.0 => Some(stream.next_key()),
+        _ => None,
+    }
 }
 
 /// Whether `x` can take fused operations whose mask keeps or drops each value: in a part, all samples have dropout.
@@ -276,11 +281,7 @@ pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, prob: f64, pass: Pa
 
 /// The next mask of the pass, for the values of `x`; none where nothing is dropped.
 fn host_mask<const D: usize>(x: &Tensor<D>, prob: f64, pass: Pass) -> Option<Mask> {
-    let (Pass::Train(stream) | Pass::Part(stream, _)) = pass else { return None };
-    if prob <= 0.0 {
-        return None;
-    }
-    let key = stream.next_key();
+    let key = next_key(prob, pass)?;
     let bytes = match pass {
         Pass::Part(_, part) => part.values(&x.dims(), 1, |place| masks::is_kept(place, prob, key)),
         _ => masks::on_host(x.shape().num_elements(), prob, key),

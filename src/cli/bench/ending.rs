@@ -30,7 +30,6 @@ const END: f32 = 30.0;
 /// A model in evaluation form whose captions have [`CAPTION`] words.
 pub fn ending(world: &World, device: &Device) -> Vlp {
     let (start, hidden) = (world.layout.text_start(), world.settings.model.hidden_size);
-    let positions = world.settings.model.max_position_embeddings;
     let change = |name: &str, rows: &mut [&mut [f32]]| {
         let both = [CLOCK, NOTHING];
         match name {
@@ -41,7 +40,7 @@ pub fn ending(world: &World, device: &Device) -> Vlp {
                 }
             }
             "bert.embeddings.position_embeddings.weight" => {
-                for (position, row) in rows.iter_mut().enumerate().take(positions) {
+                for (position, row) in rows.iter_mut().enumerate() {
                     let word = position as f32 - start as f32;
                     (row[CLOCK], row[NOTHING]) = (TICK * (word - CAPTION as f32 + 0.5), 0.0);
                 }

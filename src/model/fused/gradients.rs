@@ -89,7 +89,7 @@ impl<B: Host> Backward<B, 1> for SoftmaxStep {
     }
 }
 
-/// Parents: x, residual, weight, bias; without residual, x stands in its place and gets no gradient from there.
+/// Parents: x, then the residual where there is one, weight, bias.
 #[derive(Debug)]
 struct NormStep;
 

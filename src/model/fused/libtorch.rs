@@ -1,15 +1,10 @@
 //! LibTorch's tensors on the CPU, as values in host memory.
 
 use burn::backend::LibTorch;
-use burn::backend::libtorch::{LibTorchDevice, TchTensor};
+use burn::backend::libtorch::TchTensor;
 use burn::tensor::Shape;
 
 use super::host::Host;
-
-/// Whether tensors of this device lie in host memory.
-pub fn is_cpu(device: &LibTorchDevice) -> bool {
-    *device == LibTorchDevice::Cpu
-}
 
 impl Host for LibTorch {
     fn in_order(tensor: TchTensor) -> TchTensor {
