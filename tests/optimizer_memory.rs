@@ -14,7 +14,7 @@ use vlp::config::{OptimizerMemory, TrainSettings};
 use vlp::distributed::Single;
 use vlp::model::layers::mix;
 use vlp::model::{Vlp, host_floats, host_values};
-use vlp::train::bert_adam::{BertAdam, HostGradients, Moments, host_gradients};
+use vlp::train::bert_adam::{BertAdam, HostGradients, Moments, host_gradients, reference_norm};
 use vlp::train::device_adam::{DeviceAdam, all_finite, from_host, to_host};
 use vlp::train::optimizer::{Norm, Optimizer};
 use vlp::train::precision::{LossScale, graph, in_graph};
@@ -231,17 +231,55 @@ fn training_curves_with_exact_norms() {
 }
 
 #[test]
+fn values_are_changed_where_they_lie_and_those_of_others_are_not() {
+    for (name, device) in world::devices() {
+        let mut model = world::model(&device);
+        let adam = BertAdam::new(&settings(), STEPS);
+        let (mut plain, mut expected) = (adam.clone(), values(&model));
+        let mut optimizer = Optimizer::new(adam, false, &device);
+        for step in 0..STEPS {
+            let own = gradients(&model, step);
+            // Two batches of half the gradient each: exact.
+            for _ in 0..2 {
+                let half = own.iter().map(|(name, values)| (name.clone(), values.iter().map(|v| v * 0.5).collect()));
+                optimizer.add_values(from_host(half.collect(), &device));
+            }
+            let mut squares = 0.0;
+            for (name, gradient) in &own {
+                let norm = reference_norm(gradient);
+                plain.update(name, expected.get_mut(name).unwrap(), gradient, norm);
+                squares += norm * norm;
+            }
+            // Somebody else has the model in the first steps.
+            let shared = (step < 2).then(|| (model.clone(), values(&model)));
+            let norm;
+            (model, norm) = optimizer.step(model, &mut Single, false, None).unwrap();
+            assert_eq!(values(&model), expected, "{name}, step {step}");
+            assert!((norm.unwrap().value() - squares.sqrt()).abs() <= 1e-12 * squares.sqrt(), "{name}, step {step}");
+            assert_eq!(optimizer.state().as_ref(), &plain, "{name}, step {step}");
+            if let Some((model, before)) = shared {
+                assert_eq!(values(&model), before, "{name}, step {step}");
+            }
+        }
+    }
+}
+
+#[test]
 fn parameters_stay_leaves_of_their_graph() {
     for (name, device) in world::devices() {
         for checkpointing in [false, true] {
             let graph = graph(&device, checkpointing);
             let model = in_graph(world::model(&device).train(), &graph);
             let own = from_host(gradients(&model, 0), &device);
-            let (model, _) = DeviceAdam::new(BertAdam::new(&settings(), STEPS), &device).step(model, own);
-            let bias = model.cls.predictions.bias.val();
-            assert!(bias.is_require_grad(), "{name}");
-            assert_eq!(bias.gradient_checkpointing_strategy(), graph.gradient_checkpointing_strategy(), "{name}");
-            assert_eq!(bias.dtype(), DType::F32);
+            for on_device in [false, true] {
+                let mut optimizer = Optimizer::new(BertAdam::new(&settings(), STEPS), on_device, &device);
+                optimizer.add_values(own.clone());
+                let (model, _) = optimizer.step(model.clone(), &mut Single, false, None).unwrap();
+                let bias = model.cls.predictions.bias.val();
+                assert!(bias.is_require_grad(), "{name}");
+                assert_eq!(bias.gradient_checkpointing_strategy(), graph.gradient_checkpointing_strategy(), "{name}");
+                assert_eq!(bias.dtype(), DType::F32);
+            }
         }
     }
 }
@@ -257,10 +295,8 @@ fn an_overflow_leaves_the_step_out() {
         assert_eq!(to_host(from_host(own.clone(), &device)), own);
         for on_device in [false, true] {
             let adam = BertAdam::new(&settings(), STEPS);
-            let mut optimizer = match Optimizer::new(adam.clone(), on_device, &device) {
-                Optimizer::Host(adam, _) => Optimizer::Host(adam, own.clone()),
-                Optimizer::Device(adam, _, on) => Optimizer::Device(adam, from_host(own.clone(), &device), on),
-            };
+            let mut optimizer = Optimizer::new(adam.clone(), on_device, &device);
+            optimizer.add_values(from_host(own.clone(), &device));
             let mut scale = LossScale::default();
             let (same, norm) = optimizer.step(model.clone(), &mut Single, false, Some(&mut scale)).unwrap();
             assert!(norm.is_none(), "{name}");

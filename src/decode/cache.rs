@@ -47,7 +47,7 @@ pub fn encode_image(
     let segments = Tensor::<2, Int>::full([images, length], SEGMENTS.0, &device);
     let regions = model.regions(features, positions, pass);
     let mut x = model.bert.embeddings.forward(ids, segments, &regions, pass);
-    let visible = Tensor::<4>::zeros([images, 1, 1, 1], &device);
+    let visible = Tensor::<4>::zeros([images, 1, length, length], &device);
     let layers = &model.bert.encoder.layer;
     let mut image = Vec::with_capacity(layers.len());
     for (i, layer) in layers.iter().enumerate() {

@@ -17,7 +17,6 @@
 //! * A·n·K·(3·4 + k): scores less their maximum, exponentials, dropout mask; the weights that are left.
 //!
 //! `train.gradient_checkpointing` computes the inner layer behind its GELU (k·n·I) and one of the three (4·A·n·K) again.
-//! The image part of `scst` has a composed softmax in both: A·n·K·(3·4 + 1) with fused steps.
 //!
 //! With m bytes of a mask's value, 1 with fused steps and 4 else: regions B·R·(k·(3 F + 6 + C + 2 H) + m·2 H): features, the inner layer before and after its
 //! ReLU; geometry and classes; what both ReLUs before the sum read; masks. Embeddings, per row: (4 + m)·H with fused steps, 4·3 H else. Word head, per place:
@@ -231,12 +230,6 @@ impl Sizes {
             + self.heads * rows * places * of_scores
     }
 
-    /// A block of the image part of `scst`, of `rows` that look at `places` each: its softmax is composed.
-    fn image_block(&self, rows: u64, places: u64) -> u64 {
-        let more = if self.fused { FLOAT } else { 0 };
-        self.block(rows, places, true) + self.heads * rows * places * more
-    }
-
     /// Bytes of a value of a dropout mask.
     fn mask(&self) -> u64 {
         if self.fused { 1 } else { FLOAT }
@@ -260,7 +253,7 @@ impl Sizes {
         match settings.objective.kind {
             ObjectiveKind::Scst => {
                 let rows = samples * image;
-                let before_text = self.blocks_before_last() * self.image_block(rows, image)
+                let before_text = self.blocks_before_last() * self.block(rows, image, true)
                     + number * rows * 3 * hidden
                     + self.embeddings(rows);
                 let (text, places) = (2 * self.text, image + 2 * self.text);

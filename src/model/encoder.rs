@@ -6,7 +6,7 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
-use super::layers::{LayerNorm, Linear, Pass, attention_weights};
+use super::layers::{LayerNorm, Linear, Pass, attention_weights, self_attention};
 
 /// Added to the attention score of a hidden key.
 pub const HIDDEN: f32 = -10_000.0;
@@ -147,8 +147,15 @@ impl Layer {
 
     /// The block over `x` `[B, T, H]` with `bias` `[B, 1, T, T]` (row = query).
     pub fn forward(&self, x: Tensor<3>, bias: Tensor<4>, pass: Pass) -> Tensor<3> {
-        let keys = self.keys_values(x.clone());
-        let context = self.attend(x.clone(), &keys, bias, pass);
+        let SelfAttention { query, key, value } = &self.attention.self_attention;
+        let maps = [query, key, value];
+        let context = match self_attention(maps, &x, &bias, self.heads, self.attention_dropout_prob, pass) {
+            Some(context) => context,
+            None => {
+                let keys = self.keys_values(x.clone());
+                self.attend(x.clone(), &keys, bias, pass)
+            }
+        };
         self.complete(context, x, pass)
     }
 

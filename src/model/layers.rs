@@ -114,7 +114,7 @@ impl LayerNorm {
     /// `forward(dropout(x) + residual)`, all `[…, size]`.
     pub fn forward_sum<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
         if fuses(&x, pass) && fused::applies(&residual) {
-            let mask = host_mask(&x, prob, pass);
+            let mask = host_mask(x.dims(), prob, pass);
             return fused::add_norm(x, residual, mask, self.weight.val(), self.bias.val(), self.eps);
         }
         self.forward(dropout(x, prob, pass) + residual)
@@ -238,7 +238,7 @@ impl Part {
 /// Dropout with probability `prob`: kept values are scaled by 1/(1 − prob).
 pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
     if fuses(&x, pass) {
-        return match host_mask(&x, prob, pass) {
+        return match host_mask(x.dims(), prob, pass) {
             Some(mask) => fused::drop_out(x, mask),
             None => x,
         };
@@ -273,18 +273,38 @@ fn fuses<const D: usize>(x: &Tensor<D>, pass: Pass) -> bool {
 pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, prob: f64, pass: Pass) -> Tensor<4> {
     let [batch, _, queries, keys] = scores.dims();
     if fuses(&scores, pass) && fused::applies(&bias) && bias.dims() == [batch, 1, queries, keys] {
-        let mask = host_mask(&scores, prob, pass);
+        let mask = host_mask(scores.dims(), prob, pass);
         return fused::attention_weights(scores, bias, mask);
     }
     dropout(softmax(exact(scores) + bias, 3), prob, pass)
 }
 
-/// The next mask of the pass, for the values of `x`; none where nothing is dropped.
-fn host_mask<const D: usize>(x: &Tensor<D>, prob: f64, pass: Pass) -> Option<Mask> {
+/// Query, key and value maps of `x` `[B, T, H]` and their attention over all T places, with `heads` heads and `bias` `[B, 1, T, T]`, as one
+/// step each: `[B, T, H]`. None where they have no such steps, or the maps are packed.
+pub fn self_attention(
+    maps: [&Linear; 3],
+    x: &Tensor<3>,
+    bias: &Tensor<4>,
+    heads: usize,
+    prob: f64,
+    pass: Pass,
+) -> Option<Tensor<3>> {
+    let [batch, length, _] = x.dims();
+    let plain = maps.iter().all(|map| map.packed.is_none());
+    if !(plain && fuses(x, pass) && fused::applies(bias) && bias.dims() == [batch, 1, length, length]) {
+        return None;
+    }
+    let together = fused::linear_3(x.clone(), maps.map(|map| map.weight.val()), maps.map(|map| map.bias.val()));
+    let mask = host_mask([batch, heads, length, length], prob, pass);
+    Some(fused::attention(together, bias.clone(), heads, mask))
+}
+
+/// The next mask of the pass, for a tensor of this shape; none where nothing is dropped.
+fn host_mask<const D: usize>(shape: [usize; D], prob: f64, pass: Pass) -> Option<Mask> {
     let key = next_key(prob, pass)?;
     let bytes = match pass {
-        Pass::Part(_, part) => part.values(&x.dims(), 1, |place| masks::is_kept(place, prob, key)),
-        _ => masks::on_host(x.shape().num_elements(), prob, key),
+        Pass::Part(_, part) => part.values(&shape, 1, |place| masks::is_kept(place, prob, key)),
+        _ => masks::on_host(shape.iter().product(), prob, key),
     };
     Some(Mask { bytes: Arc::new(bytes), scale: masks::scale(prob) })
 }

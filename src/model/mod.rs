@@ -6,7 +6,7 @@ pub mod device;
 
 pub mod layers;
 
-mod fused;
+pub(crate) mod fused;
 
 mod masks;
 

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::embeddings::{Embeddings, RegionStates, VisEmbed, VisPeEmbed};
 use super::encoder::{Attention, Encoder, Intermediate, Layer, ResidualOutput, SelfAttention};
+use super::fused;
 use super::heads::{AnswerClassifier, Heads, Pooler, Predictions, Transform};
 use super::init::Initializer;
 use super::inputs::SequenceInputs;
@@ -272,6 +273,40 @@ impl Vlp {
         }
         let mut replace = Replace { path: Vec::new(), change };
         self.map(&mut replace)
+    }
+
+    /// Changes the values of the parameters that are `wanted`, by name, where they lie ([`fused::edit`]): `change(name, values)`. Nothing
+    /// else may hold the model if its values are not to be copied.
+    pub fn edit(self, wanted: &dyn Fn(&str) -> bool, change: &mut dyn FnMut(&str, &mut [f32])) -> Self {
+        struct Edit<'a> {
+            path: Vec<String>,
+            wanted: &'a dyn Fn(&str) -> bool,
+            change: &'a mut dyn FnMut(&str, &mut [f32]),
+        }
+        impl ModuleMapper for Edit<'_> {
+            fn enter_module(&mut self, name: &str, _: &str) {
+                self.path.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _: &str, _: &str) {
+                self.path.pop();
+            }
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let name = reference_key(&self.path.join("."));
+                if !(self.wanted)(&name) {
+                    return param;
+                }
+                param.map(|old| {
+                    let (trains, strategy) = (old.is_require_grad(), old.gradient_checkpointing_strategy());
+                    let new = fused::edit(old.inner(), &mut |values| (self.change)(&name, values));
+                    let new = match strategy {
+                        Some(strategy) => new.autodiff().with_gradient_checkpointing_strategy(strategy),
+                        None => new,
+                    };
+                    if trains { new.require_grad() } else { new }
+                })
+            }
+        }
+        self.map(&mut Edit { path: Vec::new(), wanted, change })
     }
 }
 

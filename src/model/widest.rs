@@ -2,9 +2,9 @@
 
 /// A function that runs with the widest vectors of this machine; its body is compiled for each width.
 macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+    ($(#[$doc:meta])* $seen:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
-        fn $name($($arg: $type),*) {
+        $seen fn $name($($arg: $type),*) {
             #[inline(always)]
             fn plain($($arg: $type),*) $body
             #[cfg(target_arch = "x86_64")]

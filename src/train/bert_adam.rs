@@ -12,13 +12,13 @@
 use std::collections::BTreeMap;
 
 use burn::module::{ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor};
 use rayon::prelude::*;
 
 use super::schedule;
 use crate::config::TrainSettings;
 use crate::model::vlp::reference_key;
-use crate::model::{Vlp, host_floats};
+use crate::model::{Vlp, fused, host_floats};
 
 /// Elements a thread works on at a time.
 const CHUNK: usize = 1 << 14;
@@ -113,20 +113,26 @@ impl BertAdam {
     }
 
     /// One update of every parameter that has a gradient. Returns the model and the norm of all gradients before clipping.
-    pub fn step(&mut self, model: Vlp, mut gradients: HostGradients) -> (Vlp, f64) {
-        let mut squares = 0.0;
-        let model = model.replace(&mut |name, shape, current| {
-            let gradient = gradients.remove(name)?;
-            let mut values = host_floats(current());
-            squares += self.update(name, &mut values, &gradient);
-            Some(TensorData::new(values, shape.to_vec()))
+    pub fn step(&mut self, model: Vlp, gradients: HostGradients) -> (Vlp, f64) {
+        let norms = Norms::of(&gradients, |values, take| take(values));
+        let model = model.edit(&|name| gradients.contains_key(name), &mut |name, values| {
+            self.update(name, values, &gradients[name], norms.of_one(name));
         });
-        (model, squares.sqrt())
+        (model, norms.of_all())
     }
 
-    /// Updates one parameter in place; returns the squared norm of its gradient before clipping.
-    pub fn update(&mut self, name: &str, values: &mut [f32], gradient: &[f32]) -> f64 {
-        let norm = reference_norm(gradient);
+    /// As [`BertAdam::step`], with gradients where the engine has them.
+    pub(super) fn step_with(&mut self, model: Vlp, gradients: &BTreeMap<String, Tensor<1>>) -> (Vlp, f64) {
+        let norms = Norms::of(gradients, |values, take| fused::read(values, take));
+        let model = model.edit(&|name| gradients.contains_key(name), &mut |name, values| {
+            let norm = norms.of_one(name);
+            fused::read(&gradients[name], &mut |gradient| self.update(name, values, gradient, norm));
+        });
+        (model, norms.of_all())
+    }
+
+    /// Updates one parameter in place; `norm`: that of its gradient ([`reference_norm`]).
+    pub fn update(&mut self, name: &str, values: &mut [f32], gradient: &[f32], norm: f64) {
         let steps = self.moments.get(name).map_or(0, |m| m.steps);
         let rate = self.learning_rate(steps) as f32;
         let s = &self.settings;
@@ -155,7 +161,29 @@ impl BertAdam {
                 }
             },
         );
-        norm * norm
+    }
+}
+
+/// Norms of gradients before clipping, by checkpoint name.
+struct Norms(BTreeMap<String, f64>);
+
+impl Norms {
+    /// Those of `gradients`, several at a time; `read` shows the values of one.
+    fn of<T: Sync>(gradients: &BTreeMap<String, T>, read: impl Fn(&T, &mut dyn FnMut(&[f32])) + Sync) -> Self {
+        let norms = gradients.par_iter().map(|(name, gradient)| {
+            let mut norm = 0.0;
+            read(gradient, &mut |values| norm = reference_norm(values));
+            (name.clone(), norm)
+        });
+        Self(norms.collect())
+    }
+
+    fn of_one(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or(0.0)
+    }
+
+    fn of_all(&self) -> f64 {
+        self.0.values().map(|norm| norm * norm).sum::<f64>().sqrt()
     }
 }
 
@@ -186,17 +214,21 @@ mod tests {
         TrainSettings { learning_rate: 0.1, warmup_proportion: 0.5, ..TrainSettings::default() }
     }
 
+    fn update(adam: &mut BertAdam, name: &str, values: &mut [f32], gradient: &[f32]) {
+        adam.update(name, values, gradient, reference_norm(gradient));
+    }
+
     #[test]
     fn the_first_step_moves_nothing_and_the_second_follows_the_formula() {
         let mut adam = BertAdam::new(&settings(), 4);
         let mut p = [1.0f32, -2.0];
-        adam.update("w.weight", &mut p, &[0.3, 0.4]);
+        update(&mut adam, "w.weight", &mut p, &[0.3, 0.4]);
         assert_eq!(p, [1.0, -2.0]);
         assert_eq!(adam.moments["w.weight"].steps, 1);
         for (m, expected) in adam.moments["w.weight"].first.iter().zip([0.03, 0.04]) {
             assert!((m - expected).abs() < 1e-7, "{m} {expected}");
         }
-        adam.update("w.weight", &mut p, &[3.0, 4.0]); // norm 5: clipped to [0.6, 0.8]
+        update(&mut adam, "w.weight", &mut p, &[3.0, 4.0]); // norm 5: clipped to [0.6, 0.8]
         let m = [0.9 * 0.03 + 0.06, 0.9 * 0.04 + 0.08];
         let v = [0.999 * 0.00009 + 0.00036, 0.999 * 0.00016 + 0.00064];
         let expected =
@@ -211,11 +243,11 @@ mod tests {
         let mut adam = BertAdam::new(&TrainSettings { warmup_proportion: 0.0, ..settings() }, 4);
         for name in ["a.bias", "a.LayerNorm.weight"] {
             let mut p = [5.0f32];
-            adam.update(name, &mut p, &[0.0]);
+            update(&mut adam, name, &mut p, &[0.0]);
             assert_eq!(p, [5.0]);
         }
         let mut p = [5.0f32];
-        adam.update("a.weight", &mut p, &[0.0]);
+        update(&mut adam, "a.weight", &mut p, &[0.0]);
         assert!((p[0] - (5.0 - 0.1 * 0.01 * 5.0)).abs() < 1e-6);
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use burn::tensor::{Device, Gradients, Tensor};
 
-use super::bert_adam::{self, BertAdam, HostGradients, host_gradients};
+use super::bert_adam::BertAdam;
 use super::device_adam::{self, DeviceAdam, DeviceGradients, device_gradients};
 use super::precision::LossScale;
 use crate::distributed::{Collective, CollectiveError, all_reduce_mean_of};
@@ -14,11 +14,20 @@ use crate::model::{Vlp, host_values};
 
 /// The optimiser, and the gradients of the batches since its last step.
 #[derive(Debug)]
-pub enum Optimizer {
+pub struct Optimizer {
+    adam: Adam,
+    /// Where the engine has them, flat.
+    sum: DeviceGradients,
+    /// Without autodiff.
+    device: Device,
+}
+
+#[derive(Debug)]
+enum Adam {
     /// One pass per parameter over host memory.
-    Host(BertAdam, HostGradients),
+    Host(BertAdam),
     /// Flat tensors on the device.
-    Device(DeviceAdam, DeviceGradients, Device),
+    Device(Box<DeviceAdam>),
 }
 
 /// The norm of all gradients of a step before clipping.
@@ -43,34 +52,37 @@ impl Norm {
 impl Optimizer {
     /// Goes on with the state of `adam`; `on_device` says where.
     pub fn new(adam: BertAdam, on_device: bool, device: &Device) -> Self {
-        match on_device {
-            false => Self::Host(adam, HostGradients::new()),
-            true => Self::Device(DeviceAdam::new(adam, device), DeviceGradients::new(), device.clone().inner()),
-        }
+        let adam = match on_device {
+            false => Adam::Host(adam),
+            true => Adam::Device(Box::new(DeviceAdam::new(adam, device))),
+        };
+        Self { adam, sum: DeviceGradients::new(), device: device.clone().inner() }
     }
 
     /// Learning rate of a parameter that has had `steps` updates.
     pub fn learning_rate(&self, steps: u64) -> f64 {
-        match self {
-            Self::Host(adam, _) => adam.learning_rate(steps),
-            Self::Device(adam, ..) => adam.learning_rate(steps),
+        match &self.adam {
+            Adam::Host(adam) => adam.learning_rate(steps),
+            Adam::Device(adam) => adam.learning_rate(steps),
         }
     }
 
     /// The state, as checkpoints have it.
     pub fn state(&self) -> Cow<'_, BertAdam> {
-        match self {
-            Self::Host(adam, _) => Cow::Borrowed(adam),
-            Self::Device(adam, ..) => Cow::Owned(adam.to_host()),
+        match &self.adam {
+            Adam::Host(adam) => Cow::Borrowed(adam),
+            Adam::Device(adam) => Cow::Owned(adam.to_host()),
         }
     }
 
     /// Takes the gradients of a batch, and adds them to those that wait for the next step.
     pub fn add(&mut self, model: &Vlp, gradients: &mut Gradients) {
-        match self {
-            Self::Host(_, sum) => bert_adam::accumulate(sum, host_gradients(model, gradients)),
-            Self::Device(_, sum, _) => device_adam::accumulate(sum, device_gradients(model, gradients)),
-        }
+        self.add_values(device_gradients(model, gradients));
+    }
+
+    /// Adds gradients to those that wait for the next step.
+    pub fn add_values(&mut self, gradients: DeviceGradients) {
+        device_adam::accumulate(&mut self.sum, gradients);
     }
 
     /// One step with the mean over all ranks of the gradients that were added; `scale`: the factor on the loss, which is taken out. All ranks
@@ -85,9 +97,15 @@ impl Optimizer {
         bf16: bool,
         scale: Option<&mut LossScale>,
     ) -> Result<(Vlp, Option<Norm>), CollectiveError> {
-        match self {
-            Self::Host(adam, sum) => {
-                let mut gradients = std::mem::take(sum);
+        let mut gradients = std::mem::take(&mut self.sum);
+        match &mut self.adam {
+            // Nobody else asks for them: they stay where the backward pass put them.
+            Adam::Host(adam) if group.world_size() == 1 && scale.is_none() => {
+                let (model, norm) = adam.step_with(model, &gradients);
+                Ok((model, Some(Norm::Known(norm))))
+            }
+            Adam::Host(adam) => {
+                let mut gradients = device_adam::to_host(gradients);
                 if let Some(scale) = &scale {
                     scale.remove_from(&mut gradients);
                 }
@@ -98,15 +116,14 @@ impl Optimizer {
                 let (model, norm) = adam.step(model, gradients);
                 Ok((model, Some(Norm::Known(norm))))
             }
-            Self::Device(adam, sum, device) => {
-                let mut gradients = std::mem::take(sum);
+            Adam::Device(adam) => {
                 if let Some(scale) = &scale {
                     device_adam::scale(&mut gradients, 1.0 / scale.factor);
                 }
                 if group.world_size() > 1 {
                     let mut host = device_adam::to_host(gradients);
                     all_reduce_mean_of(group, &mut host, bf16)?;
-                    gradients = device_adam::from_host(host, device);
+                    gradients = device_adam::from_host(host, &self.device);
                 }
                 if scale.is_some_and(|scale| !scale.note(device_adam::all_finite(&gradients))) {
                     return Ok((model, None));

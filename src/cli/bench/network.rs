@@ -9,8 +9,11 @@ use super::ending::ending;
 use super::world::{MASKED, World};
 use crate::config::ObjectiveKind;
 use crate::decode::{self, BeamSettings, Stepper};
-use crate::model::host_values;
-use crate::train::bert_adam::{BertAdam, host_gradients};
+use crate::distributed::Single;
+use crate::model::{device, host_values};
+use crate::train::bert_adam::BertAdam;
+use crate::train::device_adam::device_gradients;
+use crate::train::optimizer::Optimizer;
 use crate::train::precision;
 use crate::train::step::Objective;
 
@@ -24,7 +27,7 @@ const STEPS: u64 = 1000;
 pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) -> Vec<Row> {
     let batch = world.batch(size, MASKED);
     let objective = Objective::new(&world.settings, &world.data, &world.tokenizer);
-    let mut adam = BertAdam::new(&world.settings.train, STEPS);
+    let mut adam = optimizer(world, device);
     let graph = precision::graph(device, world.settings.train.gradient_checkpointing);
     let mut model = precision::in_graph(world.model(device), &graph);
     let mut clock = Clock::new(Part::CeStep, size);
@@ -34,8 +37,15 @@ pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) 
             host_values(loss.clone());
             loss
         });
-        let gradients = clock.time("backward", || host_gradients(&model, &mut loss.backward()));
-        model = clock.time("optimiser", || adam.step(model, gradients).0);
+        clock.time("backward", || {
+            adam.add(&model, &mut loss.backward());
+            wait(device);
+        });
+        model = clock.time("optimiser", || {
+            let (model, _) = adam.step(model, &mut Single, false, None).expect("no peers to lose");
+            wait(device);
+            model
+        });
     }
     let (flops, samples) = (world.flops(), size as f64);
     let forward = flops.masked(batch.text_slots, MASKED);
@@ -47,6 +57,18 @@ pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) 
             _ => (None, key("BertAdam")),
         }
     })
+}
+
+/// The optimiser of a training of one process.
+fn optimizer(world: &World, device: &Device) -> Optimizer {
+    let train = &world.settings.train;
+    let on_device = train.optimizer_memory.on_device(device::is_gpu(device), 1);
+    Optimizer::new(BertAdam::new(train, STEPS), on_device, device)
+}
+
+/// Until a GPU has done what it was given.
+fn wait(device: &Device) {
+    device.sync().expect("the device is at work");
 }
 
 /// How long the captions are that are decoded.
@@ -132,7 +154,11 @@ pub fn scst(world: &World, device: &Device, size: usize, repetitions: usize) -> 
             host_values(loss.clone());
             loss
         });
-        clock.time("backward", || host_gradients(&model, &mut loss.backward()).len());
+        clock.time("backward", || {
+            let gradients = device_gradients(&model, &mut loss.backward());
+            wait(device);
+            gradients.len()
+        });
     }
     let (flops, words, samples) = (world.flops(), settings.data.max_text_length + 1, size as f64);
     let with_gradient = flops.image() + flops.text(words);

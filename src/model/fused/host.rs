@@ -6,6 +6,7 @@ use burn::backend::{Backend, Flex, TensorMetadata};
 use burn::tensor::Shape;
 
 use super::Mask;
+use super::attention::{self, Sizes};
 use super::kernels::{self, Norm, Scores};
 
 /// An engine whose tensors lie in the memory of this process. All tensors are f32.
@@ -58,6 +59,11 @@ pub fn linear<B: Host>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTen
     B::float_reshape(B::product_with_bias(as_rows::<B>(x), weight, bias), shape)
 }
 
+/// Three tensors, one behind the other along the first axis.
+pub fn stacked<B: Host>(parts: [FloatTensor<B>; 3]) -> FloatTensor<B> {
+    B::float_cat(parts.into(), 0)
+}
+
 /// [`super::gelu`] of a tensor in order.
 pub fn gelu<B: Host>(x: &FloatTensor<B>) -> FloatTensor<B> {
     let mut out = B::blank(x.shape());
@@ -86,6 +92,28 @@ pub fn softmax<B: Host>(
     let scores = Scores { bias: B::values(&bias), heads, queries, keys };
     kernels::softmax(scores, mask.map(Mask::kept), B::values_mut(&mut weights), B::values_mut(&mut out));
     (weights, out)
+}
+
+/// B, T, A and D of queries, keys and values side by side, `[B, T, 3 · A · D]`.
+pub fn attention_sizes<B: Host>(together: &FloatTensor<B>, heads: usize) -> Sizes {
+    let shape = together.shape();
+    Sizes { samples: shape[0], length: shape[1], heads, size: shape[2] / 3 / heads.max(1) }
+}
+
+/// The softmax `[B, A, T, T]` and the result of [`super::attention`]; `together` is in order.
+pub fn attention<B: Host>(
+    together: &FloatTensor<B>,
+    bias: FloatTensor<B>,
+    heads: usize,
+    mask: Option<&Mask>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (sizes, bias) = (attention_sizes::<B>(together, heads), B::in_order(bias));
+    let Sizes { samples, length, size, .. } = sizes;
+    let mut weights = B::blank(Shape::new([samples, heads, length, length]));
+    let mut context = B::blank(Shape::new([samples, length, heads * size]));
+    let outputs = (B::values_mut(&mut weights), B::values_mut(&mut context));
+    attention::forward(sizes, B::values(together), B::values(&bias), mask.map(Mask::kept), outputs.0, outputs.1);
+    (weights, context)
 }
 
 /// What a normalisation computes.

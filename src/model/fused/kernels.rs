@@ -28,7 +28,7 @@ pub struct Kept<'a> {
 impl<'a> Kept<'a> {
     /// Those of `count` values from `start` on.
     #[inline(always)]
-    fn part(self, start: usize, count: usize) -> Self {
+    pub fn part(self, start: usize, count: usize) -> Self {
         Self { bytes: &self.bytes[start..start + count], ..self }
     }
 
@@ -190,7 +190,8 @@ pub struct Scores<'a> {
 }
 
 widest! {
-    fn softmax_piece(first: usize, scores: Scores, kept: Option<Kept>, values: &mut [f32], out: &mut [f32]) {
+    /// [`softmax`] of rows from `first` on, by this thread.
+    pub fn softmax_here(first: usize, scores: Scores, kept: Option<Kept>, values: &mut [f32], out: &mut [f32]) {
         let Scores { bias, heads, queries, keys } = scores;
         let rows = values.chunks_exact_mut(keys).zip(out.chunks_exact_mut(keys));
         for (i, (row, out)) in rows.enumerate() {
@@ -226,12 +227,13 @@ pub fn softmax(scores: Scores, kept: Option<Kept>, values: &mut [f32], out: &mut
     let piece = ROWS * scores.keys.max(1);
     values.par_chunks_mut(piece).zip(out.par_chunks_mut(piece)).enumerate().for_each(|(i, (values, out))| {
         let kept = kept.map(|kept| kept.part(i * piece, values.len()));
-        softmax_piece(i * ROWS, scores, kept, values, out);
+        softmax_here(i * ROWS, scores, kept, values, out);
     });
 }
 
 widest! {
-    fn softmax_backward_piece(keys: usize, kept: Option<Kept>, weights: &[f32], grad: &mut [f32]) {
+    /// [`softmax_backward`] by this thread.
+    pub fn softmax_backward_here(keys: usize, kept: Option<Kept>, weights: &[f32], grad: &mut [f32]) {
         for (i, (p, g)) in weights.chunks_exact(keys).zip(grad.chunks_exact_mut(keys)).enumerate() {
             if let Some(kept) = kept {
                 let kept = kept.part(i * keys, keys);
@@ -252,7 +254,7 @@ pub fn softmax_backward(keys: usize, kept: Option<Kept>, weights: &[f32], grad: 
     let piece = ROWS * keys.max(1);
     weights.par_chunks(piece).zip(grad.par_chunks_mut(piece)).enumerate().for_each(|(i, (weights, grad))| {
         let kept = kept.map(|kept| kept.part(i * piece, weights.len()));
-        softmax_backward_piece(keys, kept, weights, grad);
+        softmax_backward_here(keys, kept, weights, grad);
     });
 }
 
@@ -371,7 +373,8 @@ pub fn add_norm_backward(weight: &[f32], normal: &[f32], inverse: &[f32], grad: 
 }
 
 widest! {
-    fn drop_piece(kept: Kept, values: &[f32], out: &mut [f32]) {
+    /// [`drop_out`] by this thread.
+    pub fn drop_out_here(kept: Kept, values: &[f32], out: &mut [f32]) {
         for (i, (o, v)) in out.iter_mut().zip(values).enumerate() {
             *o = *v * kept.factor(i);
         }
@@ -381,7 +384,7 @@ widest! {
 /// Dropout: what is kept times its scale, 0 for what is not.
 pub fn drop_out(kept: Kept, values: &[f32], out: &mut [f32]) {
     out.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE)).enumerate().for_each(|(i, (out, values))| {
-        drop_piece(kept.part(i * PIECE, values.len()), values, out);
+        drop_out_here(kept.part(i * PIECE, values.len()), values, out);
     });
 }
 

@@ -1,0 +1,319 @@
+//! The fused operations against the composed ones.
+
+use burn::tensor::{Device, Distribution, activation};
+
+use super::*;
+use crate::model::host_values;
+
+/// Devices whose tensors lie in host memory, in this build.
+fn devices() -> Vec<Device> {
+    crate::model::device::available()
+        .into_iter()
+        .filter_map(|name| crate::model::device::open(name).ok())
+        .filter(|device| !is_gpu(device))
+        .collect()
+}
+
+fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::<D>::random(shape, Distribution::Normal(0.0, 1.0), &device.clone().inner())
+}
+
+fn mask(count: usize) -> Mask {
+    Mask { bytes: Arc::new((0..count).map(|i| u8::from(i % 3 != 1)).collect()), scale: 1.5 }
+}
+
+fn factors<const D: usize>(mask: &Mask, shape: [usize; D], device: &Device) -> Tensor<D> {
+    let values: Vec<f32> = mask.bytes.iter().map(|b| f32::from(*b) * mask.scale).collect();
+    Tensor::from_data(burn::tensor::TensorData::new(values, shape), device)
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() <= 2e-5 * (1.0 + expected.abs()), "{what} {i}: {found} for {expected}");
+    }
+}
+
+type Run<'a, const D: usize> = &'a dyn Fn(&[Tensor<2>]) -> Tensor<D>;
+
+/// Runs the fused and the composed form over the same leaves of a graph; results and all gradients must agree.
+fn compare<const D: usize>(what: &str, device: &Device, leaves: &[Tensor<2>], run: [Run<D>; 2]) {
+    let graph = device.clone().autodiff();
+    let [found, expected] = run.map(|run| {
+        let leaves: Vec<Tensor<2>> =
+            leaves.iter().map(|leaf| Tensor::from_data(leaf.clone().into_data(), &graph).require_grad()).collect();
+        let y = run(&leaves);
+        // A gradient that differs from place to place.
+        let weights: Vec<f32> = (0..y.shape().num_elements()).map(|i| (i % 11) as f32 / 5.0 - 1.0).collect();
+        let weights = Tensor::from_data(burn::tensor::TensorData::new(weights, y.shape()), &graph);
+        let gradients = (y.clone() * weights).sum().backward();
+        let mut values = vec![host_values(y)];
+        values.extend(leaves.iter().map(|leaf| host_values(leaf.grad(&gradients).expect("a gradient"))));
+        values
+    });
+    assert_eq!(found.len(), expected.len());
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert_close(&format!("{what} on {device:?}, result {i}"), found, expected);
+    }
+}
+
+fn flat(leaf: &Tensor<2>) -> Tensor<1> {
+    let [rows, columns] = leaf.dims();
+    leaf.clone().reshape([rows * columns])
+}
+
+#[test]
+fn linear_maps_are_the_composed_ones() {
+    for device in devices() {
+        for [batch, rows, input, output] in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 40, 33, 65]] {
+            let leaves = [
+                random([batch * rows, input], &device),
+                random([output, input], &device),
+                random([1, output], &device),
+            ];
+            let shape = [batch, rows, input];
+            compare(
+                "linear",
+                &device,
+                &leaves,
+                [&|leaves| linear(leaves[0].clone().reshape(shape), leaves[1].clone(), flat(&leaves[2])), &|leaves| {
+                    leaves[0].clone().reshape(shape).matmul(leaves[1].clone().transpose().unsqueeze())
+                        + flat(&leaves[2]).reshape([1, 1, output])
+                }],
+            );
+        }
+    }
+}
+
+#[test]
+fn values_that_do_not_lie_in_order_are_brought_into_it() {
+    for device in devices() {
+        let leaves = [random([6, 35], &device), random([7, 6], &device), random([1, 7], &device)];
+        let turned = |leaf: &Tensor<2>| leaf.clone().reshape([6, 5, 7]).permute([2, 1, 0]);
+        compare(
+            "linear of permuted values",
+            &device,
+            &leaves,
+            [&|leaves| linear(turned(&leaves[0]), leaves[1].clone(), flat(&leaves[2])), &|leaves| {
+                turned(&leaves[0]).matmul(leaves[1].clone().transpose().unsqueeze())
+                    + flat(&leaves[2]).reshape([1, 1, 7])
+            }],
+        );
+        compare(
+            "GELU",
+            &device,
+            &leaves,
+            [
+                &|leaves| {
+                    gelu(turned(&leaves[0]))
+                        + leaves[1].clone().sum().reshape([1, 1, 1])
+                        + leaves[2].clone().sum().reshape([1, 1, 1])
+                },
+                &|leaves| {
+                    activation::gelu(turned(&leaves[0]))
+                        + leaves[1].clone().sum().reshape([1, 1, 1])
+                        + leaves[2].clone().sum().reshape([1, 1, 1])
+                },
+            ],
+        );
+    }
+}
+
+#[test]
+fn gelu_and_dropout_are_the_composed_ones() {
+    for device in devices() {
+        let leaves = [random([70, 301], &device).mul_scalar(3.0)];
+        compare(
+            "GELU",
+            &device,
+            &leaves,
+            [&|leaves| gelu(leaves[0].clone()), &|leaves| activation::gelu(leaves[0].clone())],
+        );
+        let mask = mask(70 * 301);
+        compare(
+            "dropout",
+            &device,
+            &leaves,
+            [&|leaves| drop_out(leaves[0].clone(), mask.clone()), &|leaves| {
+                leaves[0].clone() * factors(&mask, [70, 301], &leaves[0].device())
+            }],
+        );
+    }
+}
+
+#[test]
+fn attention_weights_are_the_composed_ones() {
+    for device in devices() {
+        let shape = [2, 3, 19, 37];
+        let count = shape.iter().product::<usize>();
+        let leaves = [random([2 * 3 * 19, 37], &device).mul_scalar(2.0)];
+        let hidden: Vec<f32> = (0..2 * 19 * 37).map(|i| if i % 5 == 2 { -10_000.0 } else { 0.0 }).collect();
+        let hidden = burn::tensor::TensorData::new(hidden, [2, 1, 19, 37]);
+        let bias = |leaf: &Tensor<2>| Tensor::<4>::from_data(hidden.clone(), &leaf.device());
+        for mask in [None, Some(mask(count))] {
+            compare(
+                "attention",
+                &device,
+                &leaves,
+                [
+                    &|leaves| attention_weights(leaves[0].clone().reshape(shape), bias(&leaves[0]), mask.clone()),
+                    &|leaves| {
+                        let weights = activation::softmax(leaves[0].clone().reshape(shape) + bias(&leaves[0]), 3);
+                        match &mask {
+                            None => weights,
+                            Some(mask) => weights * factors(mask, shape, &leaves[0].device()),
+                        }
+                    },
+                ],
+            );
+        }
+    }
+}
+
+#[test]
+fn three_maps_side_by_side_are_three_maps() {
+    for device in devices() {
+        for [batch, rows, input, output] in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 40, 33, 64]] {
+            let mut leaves = vec![random([batch * rows, input], &device)];
+            leaves.extend((0..3).map(|_| random([output, input], &device)));
+            leaves.extend((0..3).map(|_| random([1, output], &device)));
+            let parts = |leaves: &[Tensor<2>]| {
+                let x = leaves[0].clone().reshape([batch, rows, input]);
+                (x, [1, 2, 3].map(|i| leaves[i].clone()), [4, 5, 6].map(|i| flat(&leaves[i])))
+            };
+            compare(
+                "three maps",
+                &device,
+                &leaves,
+                [
+                    &|leaves| {
+                        let (x, weights, biases) = parts(leaves);
+                        linear_3(x, weights, biases)
+                    },
+                    &|leaves| {
+                        let (x, weights, biases) = parts(leaves);
+                        let each = weights.into_iter().zip(biases).map(|(weight, bias)| {
+                            x.clone().matmul(weight.transpose().unsqueeze()) + bias.reshape([1, 1, output])
+                        });
+                        Tensor::cat(each.collect(), 2)
+                    },
+                ],
+            );
+        }
+    }
+}
+
+#[test]
+fn attention_is_the_composed_one() {
+    for device in devices() {
+        for [batch, length, heads, size] in [[1, 1, 1, 1], [2, 19, 3, 5], [3, 37, 4, 16], [1, 116, 12, 64]] {
+            let hidden = heads * size;
+            let shape = [batch, heads, length, length];
+            let leaves = [random([batch * length, 3 * hidden], &device)];
+            let hides: Vec<f32> = (0..batch * length * length)
+                .map(|i| if i % 5 == 2 && i % length != 0 { -10_000.0 } else { 0.0 })
+                .collect();
+            let hides = TensorData::new(hides, [batch, 1, length, length]);
+            let bias = |leaf: &Tensor<2>| Tensor::<4>::from_data(hides.clone(), &leaf.device());
+            for mask in [None, Some(mask(shape.iter().product()))] {
+                compare(
+                    &format!("attention {shape:?}"),
+                    &device,
+                    &leaves,
+                    [
+                        &|leaves| {
+                            let together = leaves[0].clone().reshape([batch, length, 3 * hidden]);
+                            attention(together, bias(&leaves[0]), heads, mask.clone())
+                        },
+                        &|leaves| {
+                            let part = |i: usize| {
+                                let all = leaves[0].clone().reshape([batch, length, 3, heads, size]);
+                                let part: Tensor<5> = all.slice([0..batch, 0..length, i..i + 1]);
+                                part.reshape([batch, length, heads, size]).swap_dims(1, 2)
+                            };
+                            let scores = part(0).matmul(part(1).transpose()).div_scalar((size as f64).sqrt());
+                            let weights = activation::softmax(scores + bias(&leaves[0]), 3);
+                            let weights = match &mask {
+                                None => weights,
+                                Some(mask) => weights * factors(mask, shape, &leaves[0].device()),
+                            };
+                            weights.matmul(part(2)).swap_dims(1, 2).reshape([batch, length, hidden])
+                        },
+                    ],
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn normalisations_are_the_composed_ones() {
+    for device in devices() {
+        for [rows, width] in [[1, 5], [40, 33], [70, 64]] {
+            let leaves = [
+                random([rows, width], &device),
+                random([rows, width], &device),
+                random([1, width], &device),
+                random([1, width], &device),
+            ];
+            let plain = |x: Tensor<2>, leaves: &[Tensor<2>]| {
+                burn::tensor::module::layer_norm(x, flat(&leaves[2]), Some(flat(&leaves[3])), 1e-5)
+            };
+            for mask in [None, Some(mask(rows * width))] {
+                compare(
+                    "sum and normalisation",
+                    &device,
+                    &leaves,
+                    [
+                        &|leaves| {
+                            let [x, residual] = [0, 1].map(|i| leaves[i].clone());
+                            add_norm(x, residual, mask.clone(), flat(&leaves[2]), flat(&leaves[3]), 1e-5)
+                        },
+                        &|leaves| {
+                            let x = match &mask {
+                                None => leaves[0].clone(),
+                                Some(mask) => leaves[0].clone() * factors(mask, [rows, width], &leaves[0].device()),
+                            };
+                            plain(x + leaves[1].clone(), leaves)
+                        },
+                    ],
+                );
+            }
+            compare(
+                "normalisation",
+                &device,
+                &leaves,
+                [
+                    &|leaves| norm(leaves[0].clone() * leaves[1].clone(), flat(&leaves[2]), flat(&leaves[3]), 1e-5),
+                    &|leaves| plain(leaves[0].clone() * leaves[1].clone(), leaves),
+                ],
+            );
+        }
+    }
+}
+
+#[test]
+fn shared_tensors_are_left_as_they_are() {
+    for device in devices() {
+        let scores = random([2, 37], &device).reshape([1, 1, 2, 37]);
+        let before = host_values(scores.clone());
+        let bias = Tensor::<4>::zeros([1, 1, 2, 37], &device);
+        let _ = attention_weights(scores.clone(), bias.clone(), None);
+        let _ = attention_weights(scores.clone(), bias, Some(mask(74)));
+        let x = scores.clone().reshape([2, 37]);
+        let ones = Tensor::<1>::ones([37], &device);
+        let _ = norm(x.clone(), ones.clone(), ones.clone(), 1e-5);
+        let _ = add_norm(x.clone(), x, None, ones.clone(), ones, 1e-5);
+        assert_eq!(host_values(scores), before);
+    }
+}
+
+#[test]
+fn other_types_and_graphs_that_compute_twice_take_the_composed_operations() {
+    let device = Device::flex();
+    let x = Tensor::<2>::ones([2, 2], &device);
+    assert!(applies(&x));
+    assert!(applies(&Tensor::<2>::ones([2, 2], &device.clone().autodiff())));
+    assert!(!applies(&x.cast(DType::BF16)));
+    assert!(!applies(&Tensor::<2>::ones([2, 2], &device.autodiff().gradient_checkpointing())));
+}
