@@ -5,10 +5,9 @@
 //! Scores only fall, so the result is known as soon as an ended entry is at least as good as all that can still come: the search
 //! of an image stops there, where the reference goes on to its last step.
 
-use rayon::prelude::*;
-
 use super::cache::Stepper;
 use crate::model::host_values;
+use crate::model::threads::Pool;
 
 /// Added to the log-probability of a word that must not come.
 const BLOCKED: f32 = -10_000.0;
@@ -75,23 +74,20 @@ fn search(mut stepper: Stepper, settings: &BeamSettings, stops: impl Fn(&[Frame]
         let logits = stepper.logits(last.as_deref());
         let [rows, vocabulary] = logits.dims();
         let per_image = rows / active.len();
+        let pool = Pool::of(&logits.device());
         let values = host_values(logits);
-        let found: Vec<Frame> = active
-            .par_iter()
-            .enumerate()
-            .map(|(slot, image)| {
-                let tops: Vec<Vec<(f32, u32)>> = (0..per_image)
-                    .map(|beam| {
-                        let row = slot * per_image + beam;
-                        let text = texts[*image].get(beam).map_or(&[][..], Vec::as_slice);
-                        let banned = banned_words(text, settings.no_repeat_ngram, &settings.ignored);
-                        let end = (step < settings.min_length).then_some(settings.end);
-                        top_words(&values[row * vocabulary..(row + 1) * vocabulary], beams, &banned, end)
-                    })
-                    .collect();
-                next_frame(&tops, frames[*image].last(), beams, settings.end)
-            })
-            .collect();
+        let found: Vec<Frame> = pool.gather(active.iter().enumerate(), |(slot, image)| {
+            let tops: Vec<Vec<(f32, u32)>> = (0..per_image)
+                .map(|beam| {
+                    let row = slot * per_image + beam;
+                    let text = texts[*image].get(beam).map_or(&[][..], Vec::as_slice);
+                    let banned = banned_words(text, settings.no_repeat_ngram, &settings.ignored);
+                    let end = (step < settings.min_length).then_some(settings.end);
+                    top_words(&values[row * vocabulary..(row + 1) * vocabulary], beams, &banned, end)
+                })
+                .collect();
+            next_frame(&tops, frames[*image].last(), beams, settings.end)
+        });
 
         let mut from = Vec::with_capacity(active.len() * beams);
         for (slot, (image, frame)) in active.iter().zip(found).enumerate() {

@@ -43,18 +43,24 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
     find(&resolve(name, 1)).map_err(|(reason, help)| DeviceError { name: name.to_owned(), reason, help })
 }
 
-/// Whether a device is a GPU: none of those that compute on the host's processors.
-pub fn is_gpu(device: &Device) -> bool {
-    let plain = device.clone().inner();
+/// Whether LibTorch computes on the host's processors.
+pub fn is_libtorch_cpu(device: &Device) -> bool {
     #[cfg(feature = "tch")]
     {
         #[allow(deprecated)] // as below
         let libtorch = Device::libtorch();
-        if plain == libtorch {
-            return false;
-        }
+        device.clone().inner() == libtorch
     }
-    plain != Device::flex()
+    #[cfg(not(feature = "tch"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// Whether a device is a GPU: none of those that compute on the host's processors.
+pub fn is_gpu(device: &Device) -> bool {
+    !is_libtorch_cpu(device) && device.clone().inner() != Device::flex()
 }
 
 /// GPUs that LibTorch finds.

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use rayon::prelude::*;
 
 use super::device::is_gpu;
 use super::fused::{self, Mask};
 use super::masks;
 use super::packed::{Packed, Then};
+use super::threads::Pool;
 
 pub use super::masks::mix;
 
@@ -114,7 +114,7 @@ impl LayerNorm {
     /// `forward(dropout(x) + residual)`, all `[…, size]`.
     pub fn forward_sum<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
         if fuses(&x, pass) && fused::applies(&residual) {
-            let mask = host_mask(x.dims(), prob, pass);
+            let mask = host_mask(Pool::of(&x.device()), x.dims(), prob, pass);
             return fused::add_norm(x, residual, mask, self.weight.val(), self.bias.val(), self.eps);
         }
         self.forward(dropout(x, prob, pass) + residual)
@@ -181,13 +181,19 @@ impl Part {
 
     /// What the larger tensor's mask has at the places of `shape` (3 or 4 axes), in order: `at(place)`, and `without` for
     /// samples that have no dropout.
-    fn values<T: Copy + Send + Sync>(&self, shape: &[usize], without: T, at: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    fn values<T: Copy + Send + Sync>(
+        &self,
+        pool: Pool,
+        shape: &[usize],
+        without: T,
+        at: impl Fn(usize) -> T + Send + Sync,
+    ) -> Vec<T> {
         let Some((heads, width, columns)) = self.strides(shape) else {
             return (0..shape.iter().product()).map(at).collect();
         };
         let of_sample = heads * self.rows.len() * columns.len();
         let mut mask = vec![without; self.samples.len() * of_sample];
-        mask.par_chunks_mut(of_sample.max(1)).zip(&self.samples).for_each(|(values, sample)| {
+        pool.each(mask.chunks_mut(of_sample.max(1)).zip(&self.samples), |(values, sample)| {
             let Some(sample) = sample else { return };
             for (i, values) in values.chunks_exact_mut(columns.len().max(1)).enumerate() {
                 let (head, row) = (i / self.rows.len(), self.rows[i % self.rows.len()]);
@@ -201,9 +207,9 @@ impl Part {
     }
 
     /// The elements of the larger tensor's mask that stand at the places of `shape`, in order.
-    fn mask(&self, shape: &[usize], prob: f64, key: u64) -> Vec<f32> {
+    fn mask(&self, pool: Pool, shape: &[usize], prob: f64, key: u64) -> Vec<f32> {
         let scale = masks::scale(prob);
-        self.values(shape, 1.0, |place| f32::from(masks::is_kept(place, prob, key)) * scale)
+        self.values(pool, shape, 1.0, |place| f32::from(masks::is_kept(place, prob, key)) * scale)
     }
 
     /// [`Part::mask`], computed on `device`, flat.
@@ -238,7 +244,7 @@ impl Part {
 /// Dropout with probability `prob`: kept values are scaled by 1/(1 − prob).
 pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
     if fuses(&x, pass) {
-        return match host_mask(x.dims(), prob, pass) {
+        return match host_mask(Pool::of(&x.device()), x.dims(), prob, pass) {
             Some(mask) => fused::drop_out(x, mask),
             None => x,
         };
@@ -249,8 +255,13 @@ pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D>
     let factors = match pass {
         Pass::Part(_, part) if is_gpu(&device) => part.mask_on_device(&x.dims(), prob, key, &device),
         _ if is_gpu(&device) => masks::on_device(size, prob, key, &device),
-        Pass::Part(_, part) => Tensor::from_data(part.mask(&x.dims(), prob, key).as_slice(), &device),
-        _ => Tensor::from_data(masks::factors(&masks::on_host(size, prob, key), prob).as_slice(), &device),
+        Pass::Part(_, part) => {
+            Tensor::from_data(part.mask(Pool::of(&device), &x.dims(), prob, key).as_slice(), &device)
+        }
+        _ => Tensor::from_data(
+            masks::factors(&masks::on_host(Pool::of(&device), size, prob, key), prob).as_slice(),
+            &device,
+        ),
     };
     let (kind, shape) = (x.dtype(), x.shape());
     exact(x).mul(factors.reshape(shape)).cast(kind)
@@ -273,7 +284,7 @@ fn fuses<const D: usize>(x: &Tensor<D>, pass: Pass) -> bool {
 pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, prob: f64, pass: Pass) -> Tensor<4> {
     let [batch, _, queries, keys] = scores.dims();
     if fuses(&scores, pass) && fused::applies(&bias) && bias.dims() == [batch, 1, queries, keys] {
-        let mask = host_mask(scores.dims(), prob, pass);
+        let mask = host_mask(Pool::of(&scores.device()), scores.dims(), prob, pass);
         return fused::attention_weights(scores, bias, mask);
     }
     dropout(softmax(exact(scores) + bias, 3), prob, pass)
@@ -295,16 +306,16 @@ pub fn self_attention(
         return None;
     }
     let together = fused::linear_3(x.clone(), maps.map(|map| map.weight.val()), maps.map(|map| map.bias.val()));
-    let mask = host_mask([batch, heads, length, length], prob, pass);
+    let mask = host_mask(Pool::of(&x.device()), [batch, heads, length, length], prob, pass);
     Some(fused::attention(together, bias.clone(), heads, mask))
 }
 
 /// The next mask of the pass, for a tensor of this shape; none where nothing is dropped.
-fn host_mask<const D: usize>(shape: [usize; D], prob: f64, pass: Pass) -> Option<Mask> {
+fn host_mask<const D: usize>(pool: Pool, shape: [usize; D], prob: f64, pass: Pass) -> Option<Mask> {
     let key = next_key(prob, pass)?;
     let bytes = match pass {
-        Pass::Part(_, part) => part.values(&shape, 1, |place| masks::is_kept(place, prob, key)),
-        _ => masks::on_host(shape.iter().product(), prob, key),
+        Pass::Part(_, part) => part.values(pool, &shape, 1, |place| masks::is_kept(place, prob, key)),
+        _ => masks::on_host(pool, shape.iter().product(), prob, key),
     };
     Some(Mask { bytes: Arc::new(bytes), scale: masks::scale(prob) })
 }
@@ -344,7 +355,7 @@ mod tests {
             for part in some.map(|samples| Part { samples, ..part.clone() }) {
                 for shape in [vec![part.samples.len(), 2, 2, 2], vec![part.samples.len(), 2, 6]] {
                     let found = host_values(part.mask_on_device(&shape, 0.5, 99, &device));
-                    assert_eq!(found, part.mask(&shape, 0.5, 99), "{name} {shape:?}");
+                    assert_eq!(found, part.mask(Pool::Rayon, &shape, 0.5, 99), "{name} {shape:?}");
                 }
             }
         }

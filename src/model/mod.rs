@@ -8,6 +8,8 @@ pub mod layers;
 
 pub(crate) mod fused;
 
+pub mod threads;
+
 mod masks;
 
 mod widest;

@@ -10,9 +10,9 @@
 //! Each head is computed by one thread: the bits are the same for any number of threads.
 
 use gemm::Parallelism;
-use rayon::prelude::*;
 
 use super::kernels::{Kept, Scores, drop_out_here, softmax_backward_here, softmax_here};
+use crate::model::threads::Pool;
 
 /// B, T, A and D.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +124,7 @@ fn product(
 /// `together`: queries, keys and values `[B·T, 3·H]`; `bias` `[B·T, T]`; `kept` of the weights `[B, A, T, T]`. Gives the softmax `weights`
 /// `[B, A, T, T]` and the `context` `[B·T, H]`.
 pub fn forward(
+    pool: Pool,
     sizes: Sizes,
     together: &[f32],
     bias: &[f32],
@@ -133,9 +134,8 @@ pub fn forward(
 ) {
     let Sizes { length, heads, size, .. } = sizes;
     let (rows, of_sample) = (length * sizes.hidden(), heads * sizes.scores());
-    let samples =
-        together.par_chunks(3 * rows).zip(weights.par_chunks_mut(of_sample)).zip(context.par_chunks_mut(rows));
-    samples.enumerate().for_each(|(sample, ((together, weights), context))| {
+    let samples = together.chunks(3 * rows).zip(weights.chunks_mut(of_sample)).zip(context.chunks_mut(rows));
+    pool.each(samples.enumerate(), |(sample, ((together, weights), context))| {
         let mut left = vec![0f32; sizes.scores()];
         for (head, weights) in weights.chunks_exact_mut(sizes.scores()).enumerate() {
             let [query, key, value] = sizes.parts(head);
@@ -152,6 +152,7 @@ pub fn forward(
 
 /// The gradient at `together`, from that at the context and what [`forward`] gave.
 pub fn backward(
+    pool: Pool,
     sizes: Sizes,
     together: &[f32],
     kept: Option<Kept>,
@@ -161,8 +162,8 @@ pub fn backward(
 ) {
     let Sizes { length, heads, size, .. } = sizes;
     let (rows, of_sample) = (length * sizes.hidden(), heads * sizes.scores());
-    let inputs = together.par_chunks(3 * rows).zip(weights.par_chunks(of_sample)).zip(at_context.par_chunks(rows));
-    inputs.zip(at_together.par_chunks_mut(3 * rows)).enumerate().for_each(|(sample, (inputs, at_together))| {
+    let inputs = together.chunks(3 * rows).zip(weights.chunks(of_sample)).zip(at_context.chunks(rows));
+    pool.each(inputs.zip(at_together.chunks_mut(3 * rows)).enumerate(), |(sample, (inputs, at_together))| {
         let ((together, weights), at_context) = inputs;
         let mut scores = vec![0f32; sizes.scores()];
         for (head, weights) in weights.chunks_exact(sizes.scores()).enumerate() {

@@ -24,7 +24,7 @@ fn linear_backward<B: Host>(
     let shape = gradient.shape();
     let width = shape[shape.num_dims() - 1];
     let gradient = as_rows::<B>(gradient);
-    let at_bias = bias.then(|| B::of(&kernels::sum_rows(B::values(&gradient), width)));
+    let at_bias = bias.then(|| B::of(&kernels::sum_rows(B::POOL, B::values(&gradient), width)));
     let at_weight = x.map(|x| B::float_matmul(B::float_swap_dims(gradient.clone(), 0, 1), as_rows::<B>(x)));
     let at_x = weight.map(|weight| {
         let shape = with_last(&shape, weight.shape()[1]);
@@ -99,7 +99,7 @@ impl<B: Host> Backward<B, 1> for AttentionStep {
             let sizes = attention_sizes::<B>(&together, heads);
             let kept = mask.as_ref().map(Mask::kept);
             let inputs = [&together, &weights, &gradient].map(B::values);
-            attention::backward(sizes, inputs[0], kept, inputs[1], inputs[2], B::values_mut(&mut found));
+            attention::backward(B::POOL, sizes, inputs[0], kept, inputs[1], inputs[2], B::values_mut(&mut found));
             gradients.register::<B>(node.id, found);
         }
     }
@@ -115,7 +115,7 @@ impl<B: Host> Backward<B, 1> for GeluStep {
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(node)] = ops.parents {
             let mut gradient = B::own(gradient);
-            kernels::gelu_backward(B::values(&ops.state), B::values_mut(&mut gradient));
+            kernels::gelu_backward(B::POOL, B::values(&ops.state), B::values_mut(&mut gradient));
             gradients.register::<B>(node.id, gradient);
         }
     }
@@ -148,7 +148,7 @@ impl<B: Host> Backward<B, 1> for SoftmaxStep {
         if let [Some(node)] = ops.parents {
             let mut gradient = B::own(gradient);
             let (keys, kept) = (weights.shape()[3], mask.as_ref().map(Mask::kept));
-            kernels::softmax_backward(keys, kept, B::values(&weights), B::values_mut(&mut gradient));
+            kernels::softmax_backward(B::POOL, keys, kept, B::values(&weights), B::values_mut(&mut gradient));
             gradients.register::<B>(node.id, gradient);
         }
     }
@@ -172,7 +172,7 @@ impl<B: Host> NormState<B> {
     fn gradients(&self, gradient: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let mut gradient = B::own(gradient);
         let (weight, normal) = (B::values(&self.weight), B::values(&self.normal));
-        let found = kernels::add_norm_backward(weight, normal, &self.inverse, B::values_mut(&mut gradient));
+        let found = kernels::add_norm_backward(B::POOL, weight, normal, &self.inverse, B::values_mut(&mut gradient));
         [gradient, B::of(&found.weight), B::of(&found.bias)]
     }
 }

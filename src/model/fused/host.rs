@@ -8,9 +8,13 @@ use burn::tensor::Shape;
 use super::Mask;
 use super::attention::{self, Sizes};
 use super::kernels::{self, Norm, Scores};
+use crate::model::threads::Pool;
 
 /// An engine whose tensors lie in the memory of this process. All tensors are f32.
 pub trait Host: Backend {
+    /// The threads of its products.
+    const POOL: Pool;
+
     /// The values in the order of the axes.
     fn in_order(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -67,7 +71,7 @@ pub fn stacked<B: Host>(parts: [FloatTensor<B>; 3]) -> FloatTensor<B> {
 /// [`super::gelu`] of a tensor in order.
 pub fn gelu<B: Host>(x: &FloatTensor<B>) -> FloatTensor<B> {
     let mut out = B::blank(x.shape());
-    kernels::gelu(B::values(x), B::values_mut(&mut out));
+    kernels::gelu(B::POOL, B::values(x), B::values_mut(&mut out));
     out
 }
 
@@ -75,7 +79,7 @@ pub fn gelu<B: Host>(x: &FloatTensor<B>) -> FloatTensor<B> {
 pub fn drop_out<B: Host>(x: FloatTensor<B>, mask: &Mask) -> FloatTensor<B> {
     let x = B::in_order(x);
     let mut out = B::blank(x.shape());
-    kernels::drop_out(mask.kept(), B::values(&x), B::values_mut(&mut out));
+    kernels::drop_out(B::POOL, mask.kept(), B::values(&x), B::values_mut(&mut out));
     out
 }
 
@@ -90,7 +94,7 @@ pub fn softmax<B: Host>(
     let [heads, queries, keys] = [1, 2, 3].map(|axis| shape[axis]);
     let mut out = B::blank(shape);
     let scores = Scores { bias: B::values(&bias), heads, queries, keys };
-    kernels::softmax(scores, mask.map(Mask::kept), B::values_mut(&mut weights), B::values_mut(&mut out));
+    kernels::softmax(B::POOL, scores, mask.map(Mask::kept), B::values_mut(&mut weights), B::values_mut(&mut out));
     (weights, out)
 }
 
@@ -112,7 +116,15 @@ pub fn attention<B: Host>(
     let mut weights = B::blank(Shape::new([samples, heads, length, length]));
     let mut context = B::blank(Shape::new([samples, length, heads * size]));
     let outputs = (B::values_mut(&mut weights), B::values_mut(&mut context));
-    attention::forward(sizes, B::values(together), B::values(&bias), mask.map(Mask::kept), outputs.0, outputs.1);
+    attention::forward(
+        B::POOL,
+        sizes,
+        B::values(together),
+        B::values(&bias),
+        mask.map(Mask::kept),
+        outputs.0,
+        outputs.1,
+    );
     (weights, context)
 }
 
@@ -144,11 +156,13 @@ pub fn norm<B: Host>(
     let norm = Norm { weight: B::values(&weight), bias: B::values(&bias), eps };
     let residual = residual.as_ref().map(B::values);
     let rows = B::values_mut(&mut normal);
-    kernels::add_norm(norm, mask.map(Mask::kept), residual, rows, &mut inverse, B::values_mut(&mut out));
+    kernels::add_norm(B::POOL, norm, mask.map(Mask::kept), residual, rows, &mut inverse, B::values_mut(&mut out));
     Normalised { normal, inverse, out }
 }
 
 impl Host for Flex {
+    const POOL: Pool = Pool::Rayon;
+
     fn in_order(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
         if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
     }
@@ -185,7 +199,7 @@ impl Host for Flex {
     ) -> FloatTensor<Self> {
         let mut y = Self::own(Self::float_matmul(x, Self::float_swap_dims(weight, 0, 1)));
         let bias = Self::in_order(bias);
-        kernels::add_rows(Self::values_mut(&mut y), Self::values(&bias));
+        kernels::add_rows(Self::POOL, Self::values_mut(&mut y), Self::values(&bias));
         y
     }
 }

@@ -3,8 +3,7 @@
 //! Each reads and writes its values once. Rows are shared among threads in pieces of fixed size and sums are kept in sixteen
 //! lanes, so that the bits are the same for any number of threads and with vectors of any width.
 
-use rayon::prelude::*;
-
+use crate::model::threads::Pool;
 use crate::model::widest::widest;
 
 /// Rows of a piece.
@@ -123,13 +122,13 @@ widest! {
 }
 
 /// `x·Φ(x)`.
-pub fn gelu(x: &[f32], out: &mut [f32]) {
-    x.par_chunks(PIECE).zip(out.par_chunks_mut(PIECE)).for_each(|(x, out)| gelu_piece(x, out));
+pub fn gelu(pool: Pool, x: &[f32], out: &mut [f32]) {
+    pool.each(x.chunks(PIECE).zip(out.chunks_mut(PIECE)), |(x, out)| gelu_piece(x, out));
 }
 
 /// Makes the gradient at the result that at `x`: times `Φ(x) + x·φ(x)`.
-pub fn gelu_backward(x: &[f32], grad: &mut [f32]) {
-    x.par_chunks(PIECE).zip(grad.par_chunks_mut(PIECE)).for_each(|(x, grad)| gelu_backward_piece(x, grad));
+pub fn gelu_backward(pool: Pool, x: &[f32], grad: &mut [f32]) {
+    pool.each(x.chunks(PIECE).zip(grad.chunks_mut(PIECE)), |(x, grad)| gelu_backward_piece(x, grad));
 }
 
 widest! {
@@ -143,8 +142,8 @@ widest! {
 }
 
 /// Adds `bias` to each row.
-pub fn add_rows(out: &mut [f32], bias: &[f32]) {
-    out.par_chunks_mut(ROWS * bias.len().max(1)).for_each(|rows| add_rows_piece(rows, bias));
+pub fn add_rows(pool: Pool, out: &mut [f32], bias: &[f32]) {
+    pool.each(out.chunks_mut(ROWS * bias.len().max(1)), |rows| add_rows_piece(rows, bias));
 }
 
 widest! {
@@ -158,13 +157,13 @@ widest! {
 }
 
 /// The sum of all rows of `width` values.
-pub fn sum_rows(values: &[f32], width: usize) -> Vec<f32> {
-    let parts = values.par_chunks(ROWS * width.max(1)).map(|rows| {
+pub fn sum_rows(pool: Pool, values: &[f32], width: usize) -> Vec<f32> {
+    let parts = pool.gather(values.chunks(ROWS * width.max(1)), |rows| {
         let mut total = vec![0f32; width];
         sum_rows_piece(rows, &mut total);
         total
     });
-    added(parts.collect(), width)
+    added(parts, width)
 }
 
 /// The sum of `parts`, in their order.
@@ -223,9 +222,9 @@ widest! {
 }
 
 /// `values` holds scores and becomes their softmax; `out` is that with dropout.
-pub fn softmax(scores: Scores, kept: Option<Kept>, values: &mut [f32], out: &mut [f32]) {
+pub fn softmax(pool: Pool, scores: Scores, kept: Option<Kept>, values: &mut [f32], out: &mut [f32]) {
     let piece = ROWS * scores.keys.max(1);
-    values.par_chunks_mut(piece).zip(out.par_chunks_mut(piece)).enumerate().for_each(|(i, (values, out))| {
+    pool.each(values.chunks_mut(piece).zip(out.chunks_mut(piece)).enumerate(), |(i, (values, out))| {
         let kept = kept.map(|kept| kept.part(i * piece, values.len()));
         softmax_here(i * ROWS, scores, kept, values, out);
     });
@@ -250,9 +249,9 @@ widest! {
 }
 
 /// Makes the gradient at the result of [`softmax`] that at the scores; `weights` is the softmax.
-pub fn softmax_backward(keys: usize, kept: Option<Kept>, weights: &[f32], grad: &mut [f32]) {
+pub fn softmax_backward(pool: Pool, keys: usize, kept: Option<Kept>, weights: &[f32], grad: &mut [f32]) {
     let piece = ROWS * keys.max(1);
-    weights.par_chunks(piece).zip(grad.par_chunks_mut(piece)).enumerate().for_each(|(i, (weights, grad))| {
+    pool.each(weights.chunks(piece).zip(grad.chunks_mut(piece)).enumerate(), |(i, (weights, grad))| {
         let kept = kept.map(|kept| kept.part(i * piece, weights.len()));
         softmax_backward_here(keys, kept, weights, grad);
     });
@@ -306,6 +305,7 @@ widest! {
 /// `normal` holds x and becomes the normalised rows of `dropout(x) + residual`; `inverse` their 1/√(variance + ε); `out` the
 /// normalised rows with weight and bias.
 pub fn add_norm(
+    pool: Pool,
     norm: Norm,
     kept: Option<Kept>,
     residual: Option<&[f32]>,
@@ -314,8 +314,8 @@ pub fn add_norm(
     out: &mut [f32],
 ) {
     let piece = ROWS * norm.weight.len().max(1);
-    let rows = normal.par_chunks_mut(piece).zip(out.par_chunks_mut(piece)).zip(inverse.par_chunks_mut(ROWS));
-    rows.enumerate().for_each(|(i, ((normal, out), inverse))| {
+    let rows = normal.chunks_mut(piece).zip(out.chunks_mut(piece)).zip(inverse.chunks_mut(ROWS));
+    pool.each(rows.enumerate(), |(i, ((normal, out), inverse))| {
         let kept = kept.map(|kept| kept.part(i * piece, normal.len()));
         let residual = residual.map(|residual| &residual[i * piece..][..normal.len()]);
         add_norm_piece(norm, kept, residual, normal, inverse, out);
@@ -359,16 +359,22 @@ widest! {
 }
 
 /// Makes the gradient at the result of [`add_norm`] that at the sum, which is also that at the residual.
-pub fn add_norm_backward(weight: &[f32], normal: &[f32], inverse: &[f32], grad: &mut [f32]) -> NormGradients {
+pub fn add_norm_backward(
+    pool: Pool,
+    weight: &[f32],
+    normal: &[f32],
+    inverse: &[f32],
+    grad: &mut [f32],
+) -> NormGradients {
     let width = weight.len();
     let piece = ROWS * width.max(1);
-    let rows = normal.par_chunks(piece).zip(inverse.par_chunks(ROWS)).zip(grad.par_chunks_mut(piece));
-    let parts = rows.map(|((normal, inverse), grad)| {
+    let rows = normal.chunks(piece).zip(inverse.chunks(ROWS)).zip(grad.chunks_mut(piece));
+    let parts = pool.gather(rows, |((normal, inverse), grad)| {
         let (mut at_weight, mut at_bias) = (vec![0f32; width], vec![0f32; width]);
         add_norm_backward_piece(weight, normal, inverse, grad, &mut at_weight, &mut at_bias);
         (at_weight, at_bias)
     });
-    let (weights, biases): (Vec<_>, Vec<_>) = parts.collect::<Vec<_>>().into_iter().unzip();
+    let (weights, biases): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     NormGradients { weight: added(weights, width), bias: added(biases, width) }
 }
 
@@ -382,8 +388,8 @@ widest! {
 }
 
 /// Dropout: what is kept times its scale, 0 for what is not.
-pub fn drop_out(kept: Kept, values: &[f32], out: &mut [f32]) {
-    out.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE)).enumerate().for_each(|(i, (out, values))| {
+pub fn drop_out(pool: Pool, kept: Kept, values: &[f32], out: &mut [f32]) {
+    pool.each(out.chunks_mut(PIECE).zip(values.chunks(PIECE)).enumerate(), |(i, (out, values))| {
         drop_out_here(kept.part(i * PIECE, values.len()), values, out);
     });
 }
@@ -425,6 +431,6 @@ mod tests {
         }
         let values: Vec<f32> = (0..3 * 70).map(|i| (i % 7) as f32).collect();
         let expected: Vec<f32> = (0..3).map(|c| values.iter().skip(c).step_by(3).sum()).collect();
-        assert_eq!(sum_rows(&values, 3), expected);
+        assert_eq!(sum_rows(Pool::Rayon, &values, 3), expected);
     }
 }
