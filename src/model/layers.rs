@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{gelu, softmax};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::device::is_gpu;
 use super::fused::{self, Mask};
 use super::masks;
 use super::packed::{Packed, Then};
+use super::transfer::{floats, integers};
 
 pub use super::masks::mix;
 
@@ -214,7 +215,7 @@ impl Part {
         };
         let axis = |values: Vec<usize>, shape: [usize; 4]| {
             let values: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
-            Tensor::<4, Int>::from_data(TensorData::new(values, shape), device)
+            integers(values, shape, device)
         };
         let of_head = self.all_rows * width;
         let samples: Vec<usize> = self.samples.iter().map(|sample| sample.unwrap_or(0) * heads * of_head).collect();
@@ -229,7 +230,7 @@ impl Part {
             return mask;
         }
         let has: Vec<f32> = self.samples.iter().map(|sample| f32::from(sample.is_some())).collect();
-        let has = Tensor::<2>::from_data(TensorData::new(has, [count, 1]), device);
+        let has = floats(has, [count, 1], device);
         let mask = mask.reshape([count, size / count]);
         (mask * has.clone() + has.neg().add_scalar(1.0)).reshape([size])
     }

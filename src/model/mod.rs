@@ -22,6 +22,8 @@ pub mod heads;
 
 pub mod inputs;
 
+pub mod transfer;
+
 mod init;
 
 pub mod vlp;

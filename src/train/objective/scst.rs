@@ -11,8 +11,8 @@
 //! Shape letters: B batch, R regions, S = R + 2, W words per caption, H hidden, V vocabulary.
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::config::ScstMask;
 use crate::decode::cache::{PADDING_SEGMENT, SEGMENTS};
@@ -22,6 +22,7 @@ use crate::metrics::ngram::NgramCounts;
 use crate::model::Vlp;
 use crate::model::encoder::{HIDDEN, KeysValues};
 use crate::model::layers::{DropoutStream, Part, Pass, dropout, mix};
+use crate::model::transfer::{floats, integers};
 
 /// Sampled captions and what their words see of each other.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ pub fn text_log_probs(
     let [batch, _, image_length, _] = image[0].keys.dims();
     let words = inputs.draws.len() / batch;
     let device = image[0].keys.device();
-    let int = |values: Vec<i64>| Tensor::<1, Int>::from_data(TensorData::from(values.as_slice()), &device);
+    let int = |values: Vec<i64>| integers(values.as_slice(), [values.len()], &device);
 
     let mut ids = Vec::with_capacity(batch * 2 * words);
     let mut segments = Vec::with_capacity(batch * 2 * words);
@@ -75,8 +76,7 @@ pub fn text_log_probs(
     let hidden = x.dims()[1];
     let x = dropout(x.reshape([batch, rows, hidden]), model.bert.embeddings.dropout_prob, pass);
     let mut x = x.cast(image[0].keys.dtype());
-    let bias = TensorData::new(bias, [batch, 1, rows, image_length + rows]);
-    let mut bias = Tensor::<4>::from_data(bias, &device);
+    let mut bias = floats(bias, [batch, 1, rows, image_length + rows], &device);
     let queries = Part {
         samples: (0..batch).map(Some).collect(),
         rows: (words..rows).collect(),
@@ -105,7 +105,7 @@ pub fn text_log_probs(
     }
     let log_probs = log_softmax(model.word_logits(x), 2); // [B, W, V]
     let index: Vec<i64> = inputs.draws.iter().map(|w| i64::from(*w)).collect();
-    let index = Tensor::<3, Int>::from_data(TensorData::new(index, [batch, words, 1]), &device);
+    let index = integers(index, [batch, words, 1], &device);
     log_probs.gather(2, index).reshape([batch, words])
 }
 
@@ -117,7 +117,7 @@ pub fn reward_loss(log_probs: Tensor<2>, captions: &[u32], rewards: &[f64], padd
     let places = (0..batch * words).filter(|i| counts(*i)).count();
     let weights: Vec<f32> =
         (0..batch * words).map(|i| if counts(i) { -rewards[i / words] as f32 } else { 0.0 }).collect();
-    let weights = Tensor::<2>::from_data(TensorData::new(weights, [batch, words]), &log_probs.device());
+    let weights = floats(weights, [batch, words], &log_probs.device());
     (log_probs * weights).sum().div_scalar(places as f64)
 }
 
