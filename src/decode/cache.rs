@@ -48,13 +48,12 @@ pub fn encode_image(
     let segments = Tensor::<2, Int>::full([images, length], SEGMENTS.0, &device);
     let regions = model.regions(features, positions, pass);
     let mut x = model.bert.embeddings.forward(ids, segments, &regions, pass);
-    let visible = Tensor::<4>::zeros([images, 1, 1, 1], &device);
     let layers = &model.bert.encoder.layer;
     let mut image = Vec::with_capacity(layers.len());
     for (i, layer) in layers.iter().enumerate() {
         let keys = layer.keys_values(x.clone()).packed();
         if i + 1 < layers.len() {
-            let context = layer.attend(x.clone(), &keys, visible.clone(), pass);
+            let context = layer.attend(x.clone(), &keys, None, pass);
             x = layer.complete(context, x, pass);
         }
         image.push(keys);
@@ -146,7 +145,7 @@ impl<'a> Stepper<'a> {
         let places: Vec<i64> = (0..tokens.len()).map(|i| start + (i % count) as i64).collect();
         let int = |values: Vec<i64>| integers(values.as_slice(), [values.len()], &device);
         let segments = self.segments(count);
-        let stream = self.dropout.as_ref().map(|dropout| DropoutStream::new(dropout.seed));
+        let stream = self.dropout.as_ref().map(|dropout| DropoutStream::replayed(dropout.seed));
         let part = self.dropout.as_ref().map(|dropout| self.part(dropout, count)).unwrap_or_default();
         let pass = stream.as_ref().map_or(Pass::Evaluate, |stream| Pass::Part(stream, &part));
         let x = self.model.bert.embeddings.tokens(int(tokens), int(places), int(segments));

@@ -127,12 +127,18 @@ impl LayerNorm {
 pub struct DropoutStream {
     seed: u64,
     calls: Cell<u64>,
+    replayed: bool,
 }
 
 impl DropoutStream {
     /// `seed` must differ from pass to pass: derive it from (run seed, step, rank).
     pub fn new(seed: u64) -> Self {
-        Self { seed: mix(seed), calls: Cell::new(0) }
+        Self { seed: mix(seed), calls: Cell::new(0), replayed: false }
+    }
+
+    /// A stream of which another pass draws the same masks again, perhaps a part of them or in other numbers.
+    pub fn replayed(seed: u64) -> Self {
+        Self { replayed: true, ..Self::new(seed) }
     }
 
     fn next_key(&self) -> u64 {
@@ -257,8 +263,17 @@ pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D>
     exact(x).mul(factors.reshape(shape)).cast(kind)
 }
 
+/// Whether no other pass needs the next mask of `pass`.
+pub(super) fn draws_alone(prob: f64, pass: Pass) -> bool {
+    match pass {
+        Pass::Evaluate => true,
+        Pass::Train(stream) => prob == 0.0 || !stream.replayed,
+        Pass::Part(..) => prob == 0.0,
+    }
+}
+
 /// The key of the next mask of the pass; none where nothing is dropped.
-fn next_key(prob: f64, pass: Pass) -> Option<u64> {
+pub(super) fn next_key(prob: f64, pass: Pass) -> Option<u64> {
     match pass {
         Pass::Train(stream) | Pass::Part(stream, _) if prob > 0.0 => Some(stream.next_key()),
         _ => None,
@@ -271,8 +286,9 @@ fn fuses<const D: usize>(x: &Tensor<D>, pass: Pass) -> bool {
 }
 
 /// `dropout(softmax(scores + bias))` over the last axis: `scores` `[B, A, Q, K]`, `bias` `[B, 1, Q, K]`.
-pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, prob: f64, pass: Pass) -> Tensor<4> {
+pub fn attention_weights(scores: Tensor<4>, bias: Option<Tensor<4>>, prob: f64, pass: Pass) -> Tensor<4> {
     let [batch, _, queries, keys] = scores.dims();
+    let Some(bias) = bias else { return dropout(softmax(exact(scores), 3), prob, pass) };
     if fuses(&scores, pass) && fused::applies(&bias) && bias.dims() == [batch, 1, queries, keys] {
         let mask = host_mask(&scores, prob, pass);
         return fused::attention_weights(scores, bias, mask);

@@ -8,6 +8,8 @@ pub mod layers;
 
 mod fused;
 
+pub mod attention;
+
 mod masks;
 
 mod widest;

@@ -35,7 +35,8 @@ pub struct SampledInputs<'a> {
     pub visible: &'a [f32],
 }
 
-/// Log-probabilities `[B, W]` of the drawn words, each given the words before it, behind `image` ([`encode_image`]).
+/// Log-probabilities `[B, W]` of the drawn words, each given the words before it, behind `image` ([`encode_image`]). Dropout is
+/// that of the drawing from a stream of masks that are replayed.
 pub fn text_log_probs(
     model: &Vlp,
     prompt: Prompt,
@@ -100,7 +101,7 @@ pub fn text_log_probs(
                 pass = Pass::Part(stream, &queries);
             }
         }
-        let context = layer.attend(x.clone(), &keys, bias.clone(), pass);
+        let context = layer.attend(x.clone(), &keys, Some(bias.clone()), pass);
         x = layer.complete(context, x, pass);
     }
     let log_probs = log_softmax(model.word_logits(x), 2); // [B, W, V]
@@ -203,7 +204,7 @@ impl SelfCriticalObjective {
 
         let (segments, visible) = text_places(captions.len(), words, horizons.as_deref());
         let inputs = SampledInputs { draws: &draws.concat(), segments: &segments, visible: &visible };
-        let stream = DropoutStream::new(text_seed);
+        let stream = DropoutStream::replayed(text_seed);
         let log_probs = text_log_probs(model, self.prompt, &image, &inputs, Pass::Train(&stream));
         let total = reward_loss(log_probs.clone(), &sampled.concat(), &rewards.reward, extent.padding);
         ScstLoss { total, draws, log_probs, rewards }
