@@ -146,7 +146,8 @@ fn of_draws(device: &Device, kind: DType, scale: f64) -> (f32, HostGradients) {
     let cut: Vec<u32> = draws.iter().flat_map(|row| EXTENT.cut(row)).collect();
     let (segments, visible) = text_places(4, EXTENT.words, None);
     let inputs = SampledInputs { draws: &draws.concat(), segments: &segments, visible: &visible };
-    let [image, text] = [1, 2].map(DropoutStream::new);
+    // Passes in several types are compared, which must drop the same.
+    let [image, text] = [1, 2].map(DropoutStream::replayed);
     let states = encode_image(&world.model, PROMPT, world.features, world.positions, Pass::Train(&image));
     let log_probs = text_log_probs(&world.model, PROMPT, &states, &inputs, Pass::Train(&text));
     let loss = reward_loss(log_probs, &cut, &[0.7, -0.4, 1.1, 0.2], EXTENT.padding);

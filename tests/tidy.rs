@@ -36,7 +36,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const TOP: &str = "cli";
 
 /// Files outside `distributed/` that may name LibTorch: fast paths with a portable twin.
-const LIBTORCH_FAST_PATHS: &[&str] = &["src/model/packed.rs", "src/model/fused/libtorch.rs"];
+const LIBTORCH_FAST_PATHS: &[&str] =
+    &["src/model/packed.rs", "src/model/fused/libtorch.rs", "src/model/attention/libtorch.rs", "src/model/transfer.rs"];
 
 const MAX_LINES: usize = 600;
 

@@ -5,11 +5,12 @@
 //! in which numbers the text is computed.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 
 use crate::model::Vlp;
 use crate::model::encoder::{HIDDEN, KeysValues, Layer};
 use crate::model::layers::{DropoutStream, Part, Pass, dropout, exact};
+use crate::model::transfer::{floats, integers};
 
 /// Token ids and segments of the sequence-to-sequence layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +44,16 @@ pub fn encode_image(
     let device = features.device();
     let length = regions + 2;
     let ids = [prompt.cls, prompt.sep].map(i64::from).repeat(images);
-    let ids = Tensor::from_data(TensorData::new(ids, [images, 2]), &device);
+    let ids = integers(ids, [images, 2], &device);
     let segments = Tensor::<2, Int>::full([images, length], SEGMENTS.0, &device);
     let regions = model.regions(features, positions, pass);
     let mut x = model.bert.embeddings.forward(ids, segments, &regions, pass);
-    let visible = Tensor::<4>::zeros([images, 1, length, length], &device);
     let layers = &model.bert.encoder.layer;
     let mut image = Vec::with_capacity(layers.len());
     for (i, layer) in layers.iter().enumerate() {
         let keys = layer.keys_values(x.clone()).packed();
         if i + 1 < layers.len() {
-            let context = layer.attend(x.clone(), &keys, visible.clone(), pass);
+            let context = layer.attend(x.clone(), &keys, None, pass);
             x = layer.complete(context, x, pass);
         }
         image.push(keys);
@@ -143,9 +143,9 @@ impl<'a> Stepper<'a> {
         let count = tokens.len() / self.rows;
         let start = (self.image_length + self.text_length) as i64;
         let places: Vec<i64> = (0..tokens.len()).map(|i| start + (i % count) as i64).collect();
-        let int = |values: Vec<i64>| Tensor::<1, Int>::from_data(TensorData::from(values.as_slice()), &device);
+        let int = |values: Vec<i64>| integers(values.as_slice(), [values.len()], &device);
         let segments = self.segments(count);
-        let stream = self.dropout.as_ref().map(|dropout| DropoutStream::new(dropout.seed));
+        let stream = self.dropout.as_ref().map(|dropout| DropoutStream::replayed(dropout.seed));
         let part = self.dropout.as_ref().map(|dropout| self.part(dropout, count)).unwrap_or_default();
         let pass = stream.as_ref().map_or(Pass::Evaluate, |stream| Pass::Part(stream, &part));
         let x = self.model.bert.embeddings.tokens(int(tokens), int(places), int(segments));
@@ -219,7 +219,7 @@ impl<'a> Stepper<'a> {
                 values.fill(HIDDEN);
             }
         }
-        Tensor::from_data(TensorData::new(bias, [rows, 1, count, width]), &self.image[0].keys.device())
+        floats(bias, [rows, 1, count, width], &self.image[0].keys.device())
     }
 
     /// Where the next `count` tokens, and what they see, stand in the pass over the finished text.
@@ -317,5 +317,5 @@ impl<'a> Stepper<'a> {
 
 fn index_tensor(index: &[usize], device: &burn::tensor::Device) -> Tensor<1, Int> {
     let index: Vec<i64> = index.iter().map(|i| *i as i64).collect();
-    Tensor::from_data(TensorData::from(index.as_slice()), device)
+    integers(index.as_slice(), [index.len()], device)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::scorers::{CaptionReport, Scorers};
@@ -17,6 +17,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::decode::{BeamSettings, Prompt, Stepper, beam_search, greedy};
 use crate::metrics::CaptionEntry;
 use crate::model::Vlp;
+use crate::model::inputs::region_table;
 use crate::track::{TrackError, write_atomic};
 
 /// One entry of a COCO results file.
@@ -62,10 +63,7 @@ impl CaptionTask<'_> {
     }
 
     fn decode(&self, model: &Vlp, batch: &ImageBatch, device: &Device) -> Vec<Vec<u32>> {
-        let tensor = |values: &[f32]| {
-            let width = values.len() / (batch.size * batch.num_regions);
-            Tensor::<3>::from_data(TensorData::new(values.to_vec(), [batch.size, batch.num_regions, width]), device)
-        };
+        let tensor = |values: &[f32]| region_table(values, batch.size, batch.num_regions, device);
         let t = self.tokenizer;
         let prompt = Prompt { cls: t.cls_id(), sep: t.sep_id(), mask: t.mask_id(), pad: t.pad_id() };
         let stepper = Stepper::new(model, prompt, tensor(&batch.features), tensor(&batch.positions));

@@ -10,7 +10,8 @@
 //! * n·(4·(2 H + 2) + 2 H): of both normalisations the normalised values and 1/σ of each row; two dropout masks, a byte per value;
 //! * A·n·K·(2·4 + 1): the softmax, a dropout mask, the weights that are left.
 //!
-//! With composed operations, everywhere else:
+//! With composed operations, everywhere else (on `tch-cuda` attention in one call, `model::attention`, keeps less than its line says; how much
+//! depends on the kernel, and has not been measured):
 //!
 //! * k·n·(6 H + 2 I): as above;
 //! * 4·n·6 H: of both normalisations the centred and the normalised values; two dropout masks;

@@ -63,6 +63,24 @@ pub fn is_gpu(device: &Device) -> bool {
     !is_libtorch_cpu(device) && device.clone().inner() != Device::flex()
 }
 
+/// The number of the GPU on which LibTorch computes; none for any other device.
+#[cfg(feature = "tch")]
+#[allow(deprecated)] // as below
+pub fn libtorch_gpu(device: &Device) -> Option<usize> {
+    use burn::backend::DispatchDevice;
+    use burn::backend::libtorch::LibTorchDevice;
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::LibTorch(LibTorchDevice::Cuda(gpu)) => Some(*gpu),
+        _ => None,
+    }
+}
+
+/// The number of the GPU on which LibTorch computes: this build has no LibTorch.
+#[cfg(not(feature = "tch"))]
+pub fn libtorch_gpu(_device: &Device) -> Option<usize> {
+    None
+}
+
 /// GPUs that LibTorch finds.
 pub fn tch_gpus() -> usize {
     #[cfg(feature = "tch")]

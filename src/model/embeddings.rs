@@ -5,9 +5,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::relu;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 
 use super::layers::{LayerNorm, Linear, Pass, dropout, exact};
+use super::transfer::{floats, integers};
 
 /// BERT's embedding tables.
 #[derive(Module, Debug)]
@@ -43,8 +44,7 @@ impl RegionStates {
         for (i, place) in hidden.iter().enumerate() {
             keep[i / per_sample * num_regions + *place as usize - 1] = 0.0;
         }
-        let keep = TensorData::new(keep, [batch, num_regions, 1]);
-        let keep = Tensor::<3>::from_data(keep, &self.words.device()).cast(self.words.dtype());
+        let keep = floats(keep, [batch, num_regions, 1], &self.words.device()).cast(self.words.dtype());
         Self { words: self.words.clone() * keep.clone(), places: self.places.clone() * keep }
     }
 }
@@ -92,7 +92,7 @@ impl Embeddings {
         );
         let table = self.position_embeddings.val();
         let at = |places: &[i64]| {
-            let index = Tensor::<1, Int>::from_data(TensorData::from(places), &table.device());
+            let index = integers(places, [places.len()], &table.device());
             table.clone().select(0, index).unsqueeze_dim::<3>(0).expand([batch, places.len(), hidden])
         };
         let places = Tensor::cat(vec![at(&[0]), exact(regions.places.clone()), at(places)], 1);

@@ -6,6 +6,7 @@
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
+use super::attention;
 use super::layers::{LayerNorm, Linear, Pass, attention_weights, self_attention};
 
 /// Added to the attention score of a hidden key.
@@ -123,18 +124,24 @@ impl Layer {
 
     /// Queries of `x` `[B, Q, H]`, divided by √D: `[B, A, Q, D]`.
     pub fn queries(&self, x: Tensor<3>) -> Tensor<4> {
-        let queries = self.split_heads(self.attention.self_attention.query.forward(x));
-        let size = queries.dims()[3] as f64;
-        queries.div_scalar(size.sqrt())
+        scaled(self.split_heads(self.attention.self_attention.query.forward(x)))
     }
 
-    /// Softmax attention of `x` `[B, Q, H]` over `keys`; `bias` `[B, 1, Q, K]` is added to the scores. → `[B, Q, H]`.
-    pub fn attend(&self, x: Tensor<3>, keys: &KeysValues, bias: Tensor<4>, pass: Pass) -> Tensor<3> {
-        let [batch, queries, hidden] = x.dims();
-        let kind = x.dtype();
-        let scores = self.queries(x).matmul(keys.keys.clone().transpose()); // [B, A, Q, K]
-        let weights = attention_weights(scores, bias, self.attention_dropout_prob, pass).cast(kind);
-        weights.matmul(keys.values.clone()).swap_dims(1, 2).reshape([batch, queries, hidden])
+    /// Softmax attention of `x` `[B, Q, H]` over `keys`; `bias` `[B, 1, Q, K]` is added to the scores, none hides nothing.
+    /// → `[B, Q, H]`.
+    pub fn attend(&self, x: Tensor<3>, keys: &KeysValues, bias: Option<Tensor<4>>, pass: Pass) -> Tensor<3> {
+        let [batch, count, hidden] = x.dims();
+        let KeysValues { keys, values } = keys;
+        let prob = self.attention_dropout_prob;
+        let queries = self.split_heads(self.attention.self_attention.query.forward(x)); // [B, A, Q, D]
+        let context = match attention::in_one_call(&queries, keys, values, bias.as_ref(), prob, pass) {
+            Some(context) => context,
+            None => {
+                let scores = scaled(queries).matmul(keys.clone().transpose()); // [B, A, Q, K]
+                attention_weights(scores, bias, prob, pass).cast(values.dtype()).matmul(values.clone())
+            }
+        };
+        context.swap_dims(1, 2).reshape([batch, count, hidden])
     }
 
     /// Everything after the attention: `context` and the block's input `x`, both `[…, H]` → `[…, H]`.
@@ -153,7 +160,7 @@ impl Layer {
             Some(context) => context,
             None => {
                 let keys = self.keys_values(x.clone());
-                self.attend(x.clone(), &keys, bias, pass)
+                self.attend(x.clone(), &keys, Some(bias), pass)
             }
         };
         self.complete(context, x, pass)
@@ -166,9 +173,15 @@ impl Layer {
         let keys = self.keys_values(x.clone());
         let x = x.reshape([batch * length, hidden]).select(0, rows.clone()).reshape([batch, count, hidden]);
         let bias = bias.reshape([batch * length, length]).select(0, rows).reshape([batch, 1, count, length]);
-        let context = self.attend(x.clone(), &keys, bias, pass);
+        let context = self.attend(x.clone(), &keys, Some(bias), pass);
         self.complete(context, x, pass)
     }
+}
+
+/// Queries `[B, A, Q, D]` divided by √D.
+fn scaled(queries: Tensor<4>) -> Tensor<4> {
+    let size = queries.dims()[3] as f64;
+    queries.div_scalar(size.sqrt())
 }
 
 /// The stack of blocks.

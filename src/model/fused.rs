@@ -5,7 +5,7 @@
 //! are linear maps whose gradients come out as the weights lie, GELU, the softmax of attention and dropout with sum and
 //! normalisation, as burn operations with gradients. [`applies`] says where they can be used: f32, on `flex` and on LibTorch's
 //! CPU, unless the graph computes activations twice (gradient checkpointing). Everywhere else the composed operations are
-//! computed; they give the same numbers up to rounding. The loops are in `kernels`.
+//! computed, but for attention on GPUs (`attention`); they give the same numbers up to rounding. The loops are in `kernels`.
 
 // burn marks its LibTorch backend as deprecated; it is one of the engines here, by request.
 #![cfg_attr(feature = "tch", allow(deprecated))]

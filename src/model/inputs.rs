@@ -2,9 +2,10 @@
 //!
 //! Shape letters: B batch, R regions, F feature size, C classes, T sequence.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::encoder::attention_bias;
+use super::transfer::{floats, integers};
 
 /// A batch's plain vectors, row-major.
 #[derive(Debug, Clone)]
@@ -51,13 +52,12 @@ impl SequenceInputs {
             ids.push(row[0]);
             ids.extend(&row[regions + 1..]);
         }
-        let mask = TensorData::new(values.mask, [size, length, length]);
         Self {
             features: region_table(values.features, size, regions, device),
             positions: region_table(values.positions, size, regions, device),
-            ids: Tensor::from_data(TensorData::new(ids, [size, length - regions]), device),
-            segments: Tensor::from_data(TensorData::new(values.segments.to_vec(), [size, length]), device),
-            bias: attention_bias(Tensor::from_data(mask, device)),
+            ids: integers(ids, [size, length - regions], device),
+            segments: integers(values.segments, [size, length], device),
+            bias: attention_bias(floats(values.mask, [size, length, length], device)),
         }
     }
 }
@@ -65,5 +65,5 @@ impl SequenceInputs {
 /// A table per image, `[B, R, ·]`.
 pub fn region_table(values: &[f32], batch: usize, regions: usize, device: &Device) -> Tensor<3> {
     let width = values.len() / (batch * regions).max(1);
-    Tensor::from_data(TensorData::new(values.to_vec(), [batch, regions, width]), device)
+    floats(values, [batch, regions, width], device)
 }

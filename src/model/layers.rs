@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{gelu, softmax};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::device::is_gpu;
 use super::fused::{self, Mask};
 use super::masks;
 use super::packed::{Packed, Then};
 use super::threads::Pool;
+use super::transfer::{floats, integers};
 
 pub use super::masks::mix;
 
@@ -126,12 +127,18 @@ impl LayerNorm {
 pub struct DropoutStream {
     seed: u64,
     calls: Cell<u64>,
+    replayed: bool,
 }
 
 impl DropoutStream {
     /// `seed` must differ from pass to pass: derive it from (run seed, step, rank).
     pub fn new(seed: u64) -> Self {
-        Self { seed: mix(seed), calls: Cell::new(0) }
+        Self { seed: mix(seed), calls: Cell::new(0), replayed: false }
+    }
+
+    /// A stream of which another pass draws the same masks again, perhaps a part of them or in other numbers.
+    pub fn replayed(seed: u64) -> Self {
+        Self { replayed: true, ..Self::new(seed) }
     }
 
     fn next_key(&self) -> u64 {
@@ -220,7 +227,7 @@ impl Part {
         };
         let axis = |values: Vec<usize>, shape: [usize; 4]| {
             let values: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
-            Tensor::<4, Int>::from_data(TensorData::new(values, shape), device)
+            integers(values, shape, device)
         };
         let of_head = self.all_rows * width;
         let samples: Vec<usize> = self.samples.iter().map(|sample| sample.unwrap_or(0) * heads * of_head).collect();
@@ -235,7 +242,7 @@ impl Part {
             return mask;
         }
         let has: Vec<f32> = self.samples.iter().map(|sample| f32::from(sample.is_some())).collect();
-        let has = Tensor::<2>::from_data(TensorData::new(has, [count, 1]), device);
+        let has = floats(has, [count, 1], device);
         let mask = mask.reshape([count, size / count]);
         (mask * has.clone() + has.neg().add_scalar(1.0)).reshape([size])
     }
@@ -267,8 +274,17 @@ pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D>
     exact(x).mul(factors.reshape(shape)).cast(kind)
 }
 
+/// Whether no other pass needs the next mask of `pass`.
+pub(super) fn draws_alone(prob: f64, pass: Pass) -> bool {
+    match pass {
+        Pass::Evaluate => true,
+        Pass::Train(stream) => prob == 0.0 || !stream.replayed,
+        Pass::Part(..) => prob == 0.0,
+    }
+}
+
 /// The key of the next mask of the pass; none where nothing is dropped.
-fn next_key(prob: f64, pass: Pass) -> Option<u64> {
+pub(super) fn next_key(prob: f64, pass: Pass) -> Option<u64> {
     match pass {
         Pass::Train(stream) | Pass::Part(stream, _) if prob > 0.0 => Some(stream.next_key()),
         _ => None,
@@ -280,14 +296,22 @@ fn fuses<const D: usize>(x: &Tensor<D>, pass: Pass) -> bool {
     fused::applies(x) && !matches!(pass, Pass::Part(_, part) if part.samples.contains(&None))
 }
 
-/// `dropout(softmax(scores + bias))` over the last axis: `scores` `[B, A, Q, K]`, `bias` `[B, 1, Q, K]`.
-pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, prob: f64, pass: Pass) -> Tensor<4> {
+/// `dropout(softmax(scores + bias))` over the last axis: `scores` `[B, A, Q, K]`, `bias` `[B, 1, Q, K]`; none is 0.
+pub fn attention_weights(scores: Tensor<4>, bias: Option<Tensor<4>>, prob: f64, pass: Pass) -> Tensor<4> {
     let [batch, _, queries, keys] = scores.dims();
-    if fuses(&scores, pass) && fused::applies(&bias) && bias.dims() == [batch, 1, queries, keys] {
-        let mask = host_mask(Pool::of(&scores.device()), scores.dims(), prob, pass);
+    let suits = |bias: &Tensor<4>| fused::applies(bias) && bias.dims() == [batch, 1, queries, keys];
+    if fuses(&scores, pass) && bias.as_ref().is_none_or(suits) {
+        let device = scores.device();
+        let mask = host_mask(Pool::of(&device), scores.dims(), prob, pass);
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([batch, 1, queries, keys], &device.inner()));
         return fused::attention_weights(scores, bias, mask);
     }
-    dropout(softmax(exact(scores) + bias, 3), prob, pass)
+    let scores = exact(scores);
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    dropout(softmax(scores, 3), prob, pass)
 }
 
 /// Query, key and value maps of `x` `[B, T, H]` and their attention over all T places, with `heads` heads and `bias` `[B, 1, T, T]`, as one

@@ -10,6 +10,8 @@ pub(crate) mod fused;
 
 pub mod threads;
 
+pub mod attention;
+
 mod masks;
 
 mod widest;
@@ -23,6 +25,8 @@ pub mod encoder;
 pub mod heads;
 
 pub mod inputs;
+
+pub mod transfer;
 
 mod init;
 

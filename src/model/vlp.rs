@@ -13,6 +13,7 @@ use super::heads::{AnswerClassifier, Heads, Pooler, Predictions, Transform};
 use super::init::Initializer;
 use super::inputs::SequenceInputs;
 use super::layers::{LayerNorm, Linear, Pass};
+use super::transfer::integers;
 use crate::config::ModelSettings;
 
 /// The part named `bert` in checkpoints.
@@ -206,8 +207,7 @@ impl Vlp {
     ) -> [Tensor<2>; 2] {
         let [batch, count, _] = regions.words.dims();
         let x = self.bert.embeddings.forward(ids, segments, regions, pass);
-        let rows = TensorData::new([0, count as i64 + 1].repeat(batch), [batch, 2]);
-        let rows = Tensor::<2, Int>::from_data(rows, &x.device());
+        let rows = integers([0, count as i64 + 1].repeat(batch), [batch, 2], &x.device());
         let hidden = self.bert.encoder.forward_rows(x, bias, rows, pass); // [B, 2, H]
         let size = hidden.dims()[2];
         [0, 1].map(|i| hidden.clone().slice([0..batch, i..i + 1, 0..size]).reshape([batch, size]))

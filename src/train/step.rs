@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::objective::{MaskedInputs, MaskedOptions, SelfCriticalObjective, answer_loss, masked_loss};
 use super::precision;
@@ -18,6 +18,7 @@ use crate::decode::{Extent, Prompt};
 use crate::model::Vlp;
 use crate::model::inputs::{SequenceInputs, SequenceValues, region_table};
 use crate::model::layers::{DropoutStream, Pass};
+use crate::model::transfer::floats;
 
 /// What training reads.
 #[derive(Debug, Clone)]
@@ -102,8 +103,7 @@ impl<'a> Objective<'a> {
         let objective = &self.settings.objective;
         let total = match (self.data, &model.ans_classifier) {
             (TrainingData::Questions(data), Some(classifier)) => {
-                let targets = TensorData::new(data.targets(&batch.samples), [batch.size, data.answers.len()]);
-                let targets = Tensor::from_data(targets, device);
+                let targets = floats(data.targets(&batch.samples), [batch.size, data.answers.len()], device);
                 answer_loss(model, classifier, &inputs(batch, device, kind), targets, pass).total
             }
             _ => {

@@ -5,11 +5,12 @@
 //! reference's behaviour.
 
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 
+use crate::model::Vlp;
 use crate::model::embeddings::RegionStates;
 use crate::model::layers::{Pass, exact};
-use crate::model::{Vlp, host_values};
+use crate::model::transfer::{floats, integers};
 
 /// Added to the number of masked words in the denominator.
 const EPSILON: f64 = 1e-5;
@@ -81,7 +82,7 @@ pub fn masked_loss(model: &Vlp, inputs: &MaskedInputs, options: MaskedOptions, p
         rows.extend(&inputs.masked_positions[sample * words_per_sample..(sample + 1) * words_per_sample]);
         rows.extend(std::iter::repeat_n(0i64, pooled_rows));
     }
-    let rows = Tensor::<2, Int>::from_data(TensorData::new(rows, [batch, count]), &device);
+    let rows = integers(rows, [batch, count], &device);
     let hidden = model.bert.encoder.forward_rows(x, inputs.bias.clone(), rows, pass);
     let size = hidden.dims()[2];
 
@@ -110,7 +111,7 @@ fn token_losses(logits: Tensor<3>, labels: &[i64], smoothing: f64) -> Tensor<2> 
     let [batch, count, vocabulary] = logits.dims();
     let device = logits.device();
     let log_probs = log_softmax(logits, 2);
-    let index = Tensor::<3, Int>::from_data(TensorData::new(labels.to_vec(), [batch, count, 1]), &device);
+    let index = integers(labels, [batch, count, 1], &device);
     let of_label = log_probs.clone().gather(2, index).reshape([batch, count]);
     if smoothing == 0.0 {
         return of_label.neg();
@@ -121,28 +122,25 @@ fn token_losses(logits: Tensor<3>, labels: &[i64], smoothing: f64) -> Tensor<2> 
     let of_zero = log_probs.slice([0..batch, 0..count, 0..1]).reshape([batch, count]);
     let cross = of_label.clone().mul_scalar(1.0 - smoothing) + (of_all - of_zero - of_label).mul_scalar(other);
     let real: Vec<f32> = labels.iter().map(|l| f32::from(*l != 0)).collect();
-    let real = Tensor::<2>::from_data(TensorData::new(real, [batch, count]), &device);
+    let real = floats(real, [batch, count], &device);
     cross.neg().add_scalar(entropy) * real
 }
 
 /// Mean over the masked words of the kept samples: the `⌊B·(1 − drop_worst)⌋` of least summed loss.
 fn masked_mean(losses: Tensor<2>, weights: &[f32], drop_worst: f64) -> Tensor<1> {
     let [batch, count] = losses.dims();
-    let device = losses.device();
-    let mut weights = weights.to_vec();
-    if drop_worst > 0.0 {
-        let values = host_values(losses.clone());
-        let mut sums: Vec<(f32, usize)> =
-            (0..batch).map(|b| ((0..count).map(|p| values[b * count + p] * weights[b * count + p]).sum(), b)).collect();
-        sums.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let kept = (batch as f64 * (1.0 - drop_worst)) as usize;
-        for (_, sample) in &sums[kept.min(batch)..] {
-            weights[sample * count..(sample + 1) * count].fill(0.0);
-        }
+    let words: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+    let weights = floats(weights, [batch, count], &losses.device());
+    if drop_worst == 0.0 {
+        return (losses * weights).sum().div_scalar(words + EPSILON);
     }
-    let kept: f64 = weights.iter().map(|w| f64::from(*w)).sum();
-    let weights = Tensor::<2>::from_data(TensorData::new(weights, [batch, count]), &device);
-    (losses * weights).sum().div_scalar(kept + EPSILON)
+    // On the device, so that nobody waits for it.
+    let sums = (losses.clone().detach() * weights.clone()).sum_dim(1).reshape([batch]);
+    let kept = (batch as f64 * (1.0 - drop_worst)) as i64;
+    let ranks = sums.argsort(0).argsort(0);
+    let weights = weights * ranks.lower_elem(kept).float().reshape([batch, 1]);
+    let words = weights.clone().sum().add_scalar(EPSILON);
+    (losses * weights).sum() / words
 }
 
 /// Matches each masked region's place (its position embedding plus the pooled vector) with the features of the masked
@@ -152,7 +150,7 @@ pub(super) fn region_loss(regions: &RegionStates, pooled: Tensor<2>, masked: &[i
     let count = masked.len() / batch;
     let rows: Vec<i64> =
         masked.iter().enumerate().map(|(i, place)| (i / count * num_regions) as i64 + place - 1).collect();
-    let rows = Tensor::<1, Int>::from_data(TensorData::from(rows.as_slice()), &pooled.device());
+    let rows = integers(rows.as_slice(), [rows.len()], &pooled.device());
     let pick = |t: &Tensor<3>| {
         exact(t.clone()).reshape([batch * num_regions, hidden]).select(0, rows.clone()).reshape([batch, count, hidden])
     };
@@ -160,6 +158,6 @@ pub(super) fn region_loss(regions: &RegionStates, pooled: Tensor<2>, masked: &[i
     let log_probs = log_softmax(scores, 2); // [B, M, M]
     let diagonal: Vec<i64> = (0..batch * count).map(|i| (i % count) as i64).collect();
     let device = log_probs.device();
-    let diagonal = Tensor::<3, Int>::from_data(TensorData::new(diagonal, [batch, count, 1]), &device);
+    let diagonal = integers(diagonal, [batch, count, 1], &device);
     log_probs.gather(2, diagonal).mean().neg()
 }

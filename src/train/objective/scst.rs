@@ -11,8 +11,8 @@
 //! Shape letters: B batch, R regions, S = R + 2, W words per caption, H hidden, V vocabulary.
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::config::ScstMask;
 use crate::decode::cache::{PADDING_SEGMENT, SEGMENTS};
@@ -22,6 +22,7 @@ use crate::metrics::ngram::NgramCounts;
 use crate::model::Vlp;
 use crate::model::encoder::{HIDDEN, KeysValues};
 use crate::model::layers::{DropoutStream, Part, Pass, dropout, mix};
+use crate::model::transfer::{floats, integers};
 
 /// Sampled captions and what their words see of each other.
 #[derive(Debug, Clone)]
@@ -34,7 +35,8 @@ pub struct SampledInputs<'a> {
     pub visible: &'a [f32],
 }
 
-/// Log-probabilities `[B, W]` of the drawn words, each given the words before it, behind `image` ([`encode_image`]).
+/// Log-probabilities `[B, W]` of the drawn words, each given the words before it, behind `image` ([`encode_image`]). Dropout is
+/// that of the drawing from a stream of masks that are replayed.
 pub fn text_log_probs(
     model: &Vlp,
     prompt: Prompt,
@@ -45,7 +47,7 @@ pub fn text_log_probs(
     let [batch, _, image_length, _] = image[0].keys.dims();
     let words = inputs.draws.len() / batch;
     let device = image[0].keys.device();
-    let int = |values: Vec<i64>| Tensor::<1, Int>::from_data(TensorData::from(values.as_slice()), &device);
+    let int = |values: Vec<i64>| integers(values.as_slice(), [values.len()], &device);
 
     let mut ids = Vec::with_capacity(batch * 2 * words);
     let mut segments = Vec::with_capacity(batch * 2 * words);
@@ -75,8 +77,7 @@ pub fn text_log_probs(
     let hidden = x.dims()[1];
     let x = dropout(x.reshape([batch, rows, hidden]), model.bert.embeddings.dropout_prob, pass);
     let mut x = x.cast(image[0].keys.dtype());
-    let bias = TensorData::new(bias, [batch, 1, rows, image_length + rows]);
-    let mut bias = Tensor::<4>::from_data(bias, &device);
+    let mut bias = floats(bias, [batch, 1, rows, image_length + rows], &device);
     let queries = Part {
         samples: (0..batch).map(Some).collect(),
         rows: (words..rows).collect(),
@@ -100,12 +101,12 @@ pub fn text_log_probs(
                 pass = Pass::Part(stream, &queries);
             }
         }
-        let context = layer.attend(x.clone(), &keys, bias.clone(), pass);
+        let context = layer.attend(x.clone(), &keys, Some(bias.clone()), pass);
         x = layer.complete(context, x, pass);
     }
     let log_probs = log_softmax(model.word_logits(x), 2); // [B, W, V]
     let index: Vec<i64> = inputs.draws.iter().map(|w| i64::from(*w)).collect();
-    let index = Tensor::<3, Int>::from_data(TensorData::new(index, [batch, words, 1]), &device);
+    let index = integers(index, [batch, words, 1], &device);
     log_probs.gather(2, index).reshape([batch, words])
 }
 
@@ -117,7 +118,7 @@ pub fn reward_loss(log_probs: Tensor<2>, captions: &[u32], rewards: &[f64], padd
     let places = (0..batch * words).filter(|i| counts(*i)).count();
     let weights: Vec<f32> =
         (0..batch * words).map(|i| if counts(i) { -rewards[i / words] as f32 } else { 0.0 }).collect();
-    let weights = Tensor::<2>::from_data(TensorData::new(weights, [batch, words]), &log_probs.device());
+    let weights = floats(weights, [batch, words], &log_probs.device());
     (log_probs * weights).sum().div_scalar(places as f64)
 }
 
@@ -203,7 +204,7 @@ impl SelfCriticalObjective {
 
         let (segments, visible) = text_places(captions.len(), words, horizons.as_deref());
         let inputs = SampledInputs { draws: &draws.concat(), segments: &segments, visible: &visible };
-        let stream = DropoutStream::new(text_seed);
+        let stream = DropoutStream::replayed(text_seed);
         let log_probs = text_log_probs(model, self.prompt, &image, &inputs, Pass::Train(&stream));
         let total = reward_loss(log_probs.clone(), &sampled.concat(), &rewards.reward, extent.padding);
         ScstLoss { total, draws, log_probs, rewards }
