@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::model::Vlp;
 use crate::model::encoder::{HIDDEN, KeysValues, Layer};
-use crate::model::layers::{DropoutStream, Part, Pass, dropout, exact};
+use crate::model::layers::{DropoutStream, Part, Pass, attention_cached, dropout, exact, has_attention_cached, turned};
 use crate::model::transfer::{floats, integers};
 
 /// Token ids and segments of the sequence-to-sequence layout.
@@ -78,8 +78,10 @@ pub struct TextDropout {
 pub struct Stepper<'a> {
     model: &'a Vlp,
     prompt: Prompt,
-    /// Per layer, `[B, A, S, D]`.
+    /// Per layer, `[B, A, S, D]`; the keys as [`turned`] has them where attention is computed `at_once`.
     image: Vec<KeysValues>,
+    /// Whether attention is one step ([`attention_cached`]).
+    at_once: bool,
     /// Per layer, `[N, A, t, D]`; empty before the second step.
     text: Vec<KeysValues>,
     images: usize,
@@ -102,10 +104,13 @@ impl<'a> Stepper<'a> {
     /// Writes behind images that are encoded already ([`encode_image`]); there is at least one layer.
     pub fn behind(model: &'a Vlp, prompt: Prompt, image: Vec<KeysValues>) -> Self {
         let [images, _, image_length, _] = image[0].keys.dims();
+        let at_once = has_attention_cached(&image[0].keys);
+        let turn = |layer: KeysValues| KeysValues { keys: turned(layer.keys), ..layer };
         Self {
             model,
             prompt,
-            image,
+            image: if at_once { image.into_iter().map(turn).collect() } else { image },
+            at_once,
             text: Vec::new(),
             images,
             rows: images,
@@ -247,6 +252,11 @@ impl<'a> Stepper<'a> {
         pass: Pass,
     ) -> Tensor<3> {
         let [rows, count, hidden] = x.dims();
+        if self.at_once {
+            let queries = layer.attention.self_attention.query.forward(x);
+            let [image, text] = [image, text].map(|kept| [kept.keys.clone(), kept.values.clone()]);
+            return attention_cached(queries, image, text, bias, layer.attention_dropout_prob, pass);
+        }
         let queries = layer.queries(x); // [N, A, q, D]
         let [_, heads, _, size] = queries.dims();
         let (images, beams) = (self.images, rows / self.images);

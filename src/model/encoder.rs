@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
 use super::attention;
-use super::layers::{LayerNorm, Linear, Pass, attention_weights, self_attention};
+use super::layers::{LayerNorm, Linear, Pass, attention_over, attention_weights, self_attention};
 
 /// Added to the attention score of a hidden key.
 pub const HIDDEN: f32 = -10_000.0;
@@ -133,7 +133,12 @@ impl Layer {
         let [batch, count, hidden] = x.dims();
         let KeysValues { keys, values } = keys;
         let prob = self.attention_dropout_prob;
-        let queries = self.split_heads(self.attention.self_attention.query.forward(x)); // [B, A, Q, D]
+        let queries = self.attention.self_attention.query.forward(x);
+        let as_rows = || attention_over(&queries, [keys, values], bias.as_ref(), prob, pass);
+        if let Some(context) = (!attention::applies(&queries, prob, pass)).then(as_rows).flatten() {
+            return context;
+        }
+        let queries = self.split_heads(queries); // [B, A, Q, D]
         let context = match attention::in_one_call(&queries, keys, values, bias.as_ref(), prob, pass) {
             Some(context) => context,
             None => {
@@ -155,8 +160,9 @@ impl Layer {
     /// The block over `x` `[B, T, H]` with `bias` `[B, 1, T, T]` (row = query).
     pub fn forward(&self, x: Tensor<3>, bias: Tensor<4>, pass: Pass) -> Tensor<3> {
         let SelfAttention { query, key, value } = &self.attention.self_attention;
-        let maps = [query, key, value];
-        let context = match self_attention(maps, &x, &bias, self.heads, self.attention_dropout_prob, pass) {
+        let (maps, prob) = ([query, key, value], self.attention_dropout_prob);
+        let at_once = || self_attention(maps, &x, &bias, self.heads, prob, pass);
+        let context = match (!attention::applies(&x, prob, pass)).then(at_once).flatten() {
             Some(context) => context,
             None => {
                 let keys = self.keys_values(x.clone());

@@ -2,7 +2,7 @@
 //! host memory.
 //!
 //! Composed of tensor operations, a layer normalisation with its dropout and residual passes over memory some thirty times. Here
-//! are linear maps whose gradients come out as the weights lie, GELU, the softmax of attention and dropout with sum and
+//! are linear maps whose gradients come out as the weights lie, GELU, attention, and dropout with sum and
 //! normalisation, as burn operations with gradients. [`applies`] says where they can be used: f32, on `flex` and on LibTorch's
 //! CPU, unless the graph computes activations twice (gradient checkpointing). Everywhere else the composed operations are
 //! computed, but for attention on GPUs (`attention`); they give the same numbers up to rounding. The loops are in `kernels`.
@@ -11,6 +11,7 @@
 #![cfg_attr(feature = "tch", allow(deprecated))]
 
 mod attention;
+mod cached;
 mod gradients;
 mod host;
 mod kernels;
@@ -28,12 +29,13 @@ use burn::tensor::{DType, Tensor, TensorData};
 use super::device::is_gpu;
 use super::host_values;
 use host::Host;
+pub use kernels::AS_IT_IS;
 use kernels::Kept;
 
 /// What a dropout keeps of a tensor's values.
 #[derive(Debug, Clone)]
 pub struct Mask {
-    /// One byte per value in the order of its axes: 1 for kept, 0 for dropped.
+    /// One byte per value in the order of its axes: 1 for kept, 0 for dropped, [`AS_IT_IS`] for a value without dropout.
     pub bytes: Arc<Vec<u8>>,
     /// 1 / (1 − probability).
     pub scale: f32,
@@ -72,6 +74,19 @@ pub fn attention(together: Tensor<3>, bias: Tensor<4>, heads: usize, mask: Optio
     Tensor::from_dispatch(Dispatch::fused_attention(together.into_dispatch(), bias.into_dispatch(), heads, mask))
 }
 
+/// Attention of queries `[B, Q, H]`, not yet divided by √D, over keys and values `[B, A, K, D]`; `bias` `[B, 1, Q, K]`, which gets no
+/// gradient, is added to the scores; `mask` is that of the weights `[B, A, Q, K]`. → `[B, Q, H]`.
+pub fn attention_over(
+    queries: Tensor<3>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    bias: Tensor<4>,
+    mask: Option<Mask>,
+) -> Tensor<3> {
+    let [keys, values, bias] = [keys, values, bias].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::fused_attention_over(queries.into_dispatch(), keys, values, bias, mask))
+}
+
 /// erf-GELU.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::fused_gelu(x.into_dispatch()))
@@ -80,12 +95,6 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// Dropout of `x`.
 pub fn drop_out<const D: usize>(x: Tensor<D>, mask: Mask) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::fused_dropout(x.into_dispatch(), mask))
-}
-
-/// `dropout(softmax(scores + bias))`: `scores` `[B, A, Q, K]`, `bias` `[B, 1, Q, K]`, which gets no gradient.
-pub fn attention_weights(scores: Tensor<4>, bias: Tensor<4>, mask: Option<Mask>) -> Tensor<4> {
-    let y = Dispatch::fused_softmax(scores.into_dispatch(), bias.into_dispatch(), mask);
-    Tensor::from_dispatch(y)
 }
 
 /// `normalise(x)`, `[…, H]`, with `weight` and `bias` `[H]`.
@@ -114,6 +123,24 @@ pub fn add_norm<const D: usize>(
     ))
 }
 
+/// Attention of queries `[N, q, H]`, not yet divided by √D, over the keys `[B, A, D, P]` and values `[B, A, S, D]` of images, N / B rows for
+/// each, and behind them the rows' own, `[N, A, t, D]` both; `bias` `[1 or N, 1, q, t]` is added to the scores of the latter; `mask` is that of the
+/// weights `[N, A, q, S + t]`. Keys from column S on are not read. All
+/// without graph. → `[N, q, H]`.
+pub fn attention_cached(
+    queries: Tensor<3>,
+    image: [Tensor<4>; 2],
+    text: [Tensor<4>; 2],
+    bias: Tensor<4>,
+    mask: Option<Mask>,
+) -> Tensor<3> {
+    let [image_keys, image_values] = image.map(Tensor::into_dispatch);
+    let [keys, values] = text.map(Tensor::into_dispatch);
+    let queries = queries.into_dispatch();
+    let bias = bias.into_dispatch();
+    Tensor::from_dispatch(Dispatch::attention_cached(queries, image_keys, image_values, keys, values, bias, mask))
+}
+
 /// Lets `change` loose on the values of `x`, in the order of its axes: where they lie if `x` lies in host memory and is shared with no
 /// other tensor, on a copy if not. `x` is of no graph.
 pub fn edit<const D: usize>(x: Tensor<D>, change: &mut dyn FnMut(&mut [f32])) -> Tensor<D> {
@@ -136,9 +163,19 @@ pub fn read<const D: usize>(x: &Tensor<D>, take: &mut dyn FnMut(&[f32])) {
     take(&host_values(x.clone()));
 }
 
-/// Values of tensors where they lie, by engine.
+/// Operations over tensors of no graph, by engine.
 #[backend_extension(Flex, LibTorch: cfg(feature = "tch"))]
-pub trait InPlace: Backend {
+pub trait PlainOps: Backend {
+    /// See [`attention_cached`].
+    fn attention_cached(
+        queries: FloatTensor<Self>,
+        image_keys: FloatTensor<Self>,
+        image_values: FloatTensor<Self>,
+        text_keys: FloatTensor<Self>,
+        text_values: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mask: Option<Mask>,
+    ) -> FloatTensor<Self>;
     /// See [`edit`].
     fn edit(x: FloatTensor<Self>, change: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self>;
     /// See [`read`]. Gives `x` back.
@@ -167,12 +204,18 @@ pub trait FusedOps: Backend {
         heads: usize,
         mask: Option<Mask>,
     ) -> FloatTensor<Self>;
+    /// See [`attention_over`].
+    fn fused_attention_over(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mask: Option<Mask>,
+    ) -> FloatTensor<Self>;
     /// See [`gelu`].
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`drop_out`].
     fn fused_dropout(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self>;
-    /// See [`attention_weights`].
-    fn fused_softmax(scores: FloatTensor<Self>, bias: FloatTensor<Self>, mask: Option<Mask>) -> FloatTensor<Self>;
     /// See [`norm`].
     fn fused_norm(
         x: FloatTensor<Self>,
@@ -193,7 +236,21 @@ pub trait FusedOps: Backend {
 
 macro_rules! without_gradient {
     ($engine:ty) => {
-        impl InPlace for $engine {
+        impl PlainOps for $engine {
+            fn attention_cached(
+                queries: FloatTensor<Self>,
+                image_keys: FloatTensor<Self>,
+                image_values: FloatTensor<Self>,
+                text_keys: FloatTensor<Self>,
+                text_values: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                mask: Option<Mask>,
+            ) -> FloatTensor<Self> {
+                let image = [image_keys, image_values].map(Self::in_order);
+                let text = [text_keys, text_values].map(Self::in_order);
+                let rest = [queries, bias].map(Self::in_order);
+                host::attention_cached::<Self>(&rest[0], &image, &text, &rest[1], mask.as_ref())
+            }
             fn edit(x: FloatTensor<Self>, change: &mut dyn FnMut(&mut [f32])) -> FloatTensor<Self> {
                 let mut x = Self::own(x);
                 change(Self::values_mut(&mut x));
@@ -232,20 +289,28 @@ macro_rules! without_gradient {
                 heads: usize,
                 mask: Option<Mask>,
             ) -> FloatTensor<Self> {
-                host::attention::<Self>(&Self::in_order(together), bias, heads, mask.as_ref()).1
+                let together = Self::in_order(together);
+                let sizes = host::sizes_together::<Self>(&together, heads);
+                let inputs = host::inputs_together::<Self>(sizes, &together);
+                host::attention::<Self>(sizes, inputs, bias, mask.as_ref()).1
+            }
+            fn fused_attention_over(
+                queries: FloatTensor<Self>,
+                keys: FloatTensor<Self>,
+                values: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                mask: Option<Mask>,
+            ) -> FloatTensor<Self> {
+                let parts = [queries, keys, values].map(Self::in_order);
+                let sizes = host::sizes_apart::<Self>(&parts[0], &parts[1]);
+                let inputs = host::inputs_apart::<Self>(sizes, &parts);
+                host::attention::<Self>(sizes, inputs, bias, mask.as_ref()).1
             }
             fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
                 host::gelu::<Self>(&Self::in_order(x))
             }
             fn fused_dropout(x: FloatTensor<Self>, mask: Mask) -> FloatTensor<Self> {
                 host::drop_out::<Self>(x, &mask)
-            }
-            fn fused_softmax(
-                scores: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
-                mask: Option<Mask>,
-            ) -> FloatTensor<Self> {
-                host::softmax::<Self>(scores, bias, mask.as_ref()).1
             }
             fn fused_norm(
                 x: FloatTensor<Self>,

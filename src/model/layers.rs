@@ -14,7 +14,7 @@ use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{DType, Device, Tensor};
 
 use super::device::is_gpu;
-use super::fused::{self, Mask};
+use super::fused::{self, AS_IT_IS, Mask};
 use super::masks;
 use super::packed::{Packed, Then};
 use super::threads::Pool;
@@ -114,7 +114,7 @@ impl LayerNorm {
 impl LayerNorm {
     /// `forward(dropout(x) + residual)`, all `[…, size]`.
     pub fn forward_sum<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
-        if fuses(&x, pass) && fused::applies(&residual) {
+        if fused::applies(&x) && fused::applies(&residual) {
             let mask = host_mask(Pool::of(&x.device()), x.dims(), prob, pass);
             return fused::add_norm(x, residual, mask, self.weight.val(), self.bias.val(), self.eps);
         }
@@ -250,7 +250,7 @@ impl Part {
 
 /// Dropout with probability `prob`: kept values are scaled by 1/(1 − prob).
 pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
-    if fuses(&x, pass) {
+    if fused::applies(&x) {
         return match host_mask(Pool::of(&x.device()), x.dims(), prob, pass) {
             Some(mask) => fused::drop_out(x, mask),
             None => x,
@@ -291,27 +291,65 @@ pub(super) fn next_key(prob: f64, pass: Pass) -> Option<u64> {
     }
 }
 
-/// Whether `x` can take fused operations whose mask keeps or drops each value: in a part, all samples have dropout.
-fn fuses<const D: usize>(x: &Tensor<D>, pass: Pass) -> bool {
-    fused::applies(x) && !matches!(pass, Pass::Part(_, part) if part.samples.contains(&None))
-}
-
 /// `dropout(softmax(scores + bias))` over the last axis: `scores` `[B, A, Q, K]`, `bias` `[B, 1, Q, K]`; none is 0.
 pub fn attention_weights(scores: Tensor<4>, bias: Option<Tensor<4>>, prob: f64, pass: Pass) -> Tensor<4> {
-    let [batch, _, queries, keys] = scores.dims();
-    let suits = |bias: &Tensor<4>| fused::applies(bias) && bias.dims() == [batch, 1, queries, keys];
-    if fuses(&scores, pass) && bias.as_ref().is_none_or(suits) {
-        let device = scores.device();
-        let mask = host_mask(Pool::of(&device), scores.dims(), prob, pass);
-        let bias = bias.unwrap_or_else(|| Tensor::zeros([batch, 1, queries, keys], &device.inner()));
-        return fused::attention_weights(scores, bias, mask);
-    }
     let scores = exact(scores);
     let scores = match bias {
         Some(bias) => scores + bias,
         None => scores,
     };
     dropout(softmax(scores, 3), prob, pass)
+}
+
+/// Attention of queries `[B, Q, H]`, not yet divided by √D, over `keys` and `values` `[B, A, K, D]` with `bias` `[B, 1, Q, K]`, as one step:
+/// `[B, Q, H]`. None where there is no such step.
+pub fn attention_over(
+    queries: &Tensor<3>,
+    [keys, values]: [&Tensor<4>; 2],
+    bias: Option<&Tensor<4>>,
+    prob: f64,
+    pass: Pass,
+) -> Option<Tensor<3>> {
+    let ([batch, heads, length, _], [_, count, _]) = (keys.dims(), queries.dims());
+    let shape = [batch, 1, count, length];
+    let suits = |bias: &Tensor<4>| fused::applies(bias) && bias.dims() == shape;
+    if !(fused::applies(queries) && fused::applies(keys) && fused::applies(values) && bias.is_none_or(suits)) {
+        return None;
+    }
+    let device = queries.device();
+    let bias = bias.cloned().unwrap_or_else(|| Tensor::zeros(shape, &device.clone().inner()));
+    let mask = host_mask(Pool::of(&device), [batch, heads, count, length], prob, pass);
+    Some(fused::attention_over(queries.clone(), keys.clone(), values.clone(), bias, mask))
+}
+
+/// Whether [`attention_cached`] can take keys and values like `x`.
+pub fn has_attention_cached(x: &Tensor<4>) -> bool {
+    fused::applies(x) && !x.is_autodiff()
+}
+
+/// Keys `[B, A, S, D]` as [`attention_cached`] takes them: `[B, A, D, P]`, S columns and some more, so that all steps over them are whole.
+pub fn turned(keys: Tensor<4>) -> Tensor<4> {
+    const WHOLE: usize = 32;
+    let [batch, heads, places, size] = keys.dims();
+    let more = places.next_multiple_of(WHOLE) - places;
+    let padding = Tensor::zeros([batch, heads, size, more], &keys.device());
+    Tensor::cat(vec![keys.transpose(), padding], 3)
+}
+
+/// Attention of queries `[N, q, H]`, not yet divided by √D, over the [`turned`] keys and the values `[B, A, S, D]` of images and the rows' own
+/// keys and values `[N, A, t, D]` with `bias` `[1 or N, 1, q, t]`: `[N, q, H]`.
+pub fn attention_cached(
+    queries: Tensor<3>,
+    image: [Tensor<4>; 2],
+    text: [Tensor<4>; 2],
+    bias: Tensor<4>,
+    prob: f64,
+    pass: Pass,
+) -> Tensor<3> {
+    let [rows, count, _] = queries.dims();
+    let ([_, heads, places, _], [_, _, words, _]) = (image[1].dims(), text[0].dims());
+    let mask = host_mask(Pool::of(&queries.device()), [rows, heads, count, places + words], prob, pass);
+    fused::attention_cached(queries, image, text, bias, mask)
 }
 
 /// Query, key and value maps of `x` `[B, T, H]` and their attention over all T places, with `heads` heads and `bias` `[B, 1, T, T]`, as one
@@ -326,7 +364,7 @@ pub fn self_attention(
 ) -> Option<Tensor<3>> {
     let [batch, length, _] = x.dims();
     let plain = maps.iter().all(|map| map.packed.is_none());
-    if !(plain && fuses(x, pass) && fused::applies(bias) && bias.dims() == [batch, 1, length, length]) {
+    if !(plain && fused::applies(x) && fused::applies(bias) && bias.dims() == [batch, 1, length, length]) {
         return None;
     }
     let together = fused::linear_3(x.clone(), maps.map(|map| map.weight.val()), maps.map(|map| map.bias.val()));
@@ -338,7 +376,7 @@ pub fn self_attention(
 fn host_mask<const D: usize>(pool: Pool, shape: [usize; D], prob: f64, pass: Pass) -> Option<Mask> {
     let key = next_key(prob, pass)?;
     let bytes = match pass {
-        Pass::Part(_, part) => part.values(pool, &shape, 1, |place| masks::is_kept(place, prob, key)),
+        Pass::Part(_, part) => part.values(pool, &shape, AS_IT_IS, |place| masks::is_kept(place, prob, key)),
         _ => masks::on_host(pool, shape.iter().product(), prob, key),
     };
     Some(Mask { bytes: Arc::new(bytes), scale: masks::scale(prob) })

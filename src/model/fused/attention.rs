@@ -1,5 +1,5 @@
-//! Self-attention over rows that hold queries, keys and values side by side: one head of one sample at a time, whose scores stay
-//! in the processor's cache between the products.
+//! Attention over rows of queries, keys and values where they lie: one head of one sample at a time, whose scores stay in the processor's
+//! cache between the products.
 //!
 //! ```text
 //! P = softmax(Q·Kᵀ/√D + bias)     P′ = dropout(P)      O = P′·V
@@ -11,16 +11,18 @@
 
 use gemm::Parallelism;
 
-use super::kernels::{Kept, Scores, drop_out_here, softmax_backward_here, softmax_here};
+use super::kernels::{Kept, drop_out_here, softmax, softmax_backward};
 use crate::model::threads::Pool;
 
-/// B, T, A and D.
+/// B, Q, K, A and D.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
     /// B.
     pub samples: usize,
-    /// T.
-    pub length: usize,
+    /// Q.
+    pub queries: usize,
+    /// K.
+    pub keys: usize,
     /// A.
     pub heads: usize,
     /// D.
@@ -35,7 +37,7 @@ impl Sizes {
 
     /// Scores of a head of a sample.
     fn scores(self) -> usize {
-        self.length * self.length
+        self.queries * self.keys
     }
 
     /// 1/√D.
@@ -43,23 +45,90 @@ impl Sizes {
         1.0 / (self.size as f32).sqrt()
     }
 
-    /// Query, key and value of a head, in a sample's rows of 3·H values.
-    fn parts(self, head: usize) -> [Place; 3] {
-        [0, 1, 2].map(|part| Place {
-            start: part * self.hidden() + head * self.size,
-            row: 3 * self.hidden(),
-            column: 1,
-        })
+    /// Where queries, keys and values lie that are side by side, `[B, T, 3 · H]`.
+    pub fn together(self) -> [Layout; 3] {
+        let row = 3 * self.hidden();
+        [0, 1, 2].map(|part| Layout { start: part * self.hidden(), sample: self.queries * row, head: self.size, row })
     }
 
-    /// What a head sees, in a sample's rows of H values.
-    fn context(self, head: usize) -> Place {
-        Place { start: head * self.size, row: self.hidden(), column: 1 }
+    /// Where queries `[B, Q, H]`, keys and values `[B, A, K, D]` lie, each in a tensor of its own.
+    pub fn apart(self) -> [Layout; 3] {
+        let head = self.keys * self.size;
+        let keys = Layout { start: 0, sample: self.heads * head, head, row: self.size };
+        [self.context(), keys, keys]
+    }
+
+    /// Where the context `[B, Q, H]` lies.
+    fn context(self) -> Layout {
+        Layout { start: 0, sample: self.queries * self.hidden(), head: self.size, row: self.hidden() }
     }
 
     /// A matrix of scores that fills its slice.
     fn square(self) -> Place {
-        Place { start: 0, row: self.length, column: 1 }
+        Place { start: 0, row: self.keys, column: 1 }
+    }
+}
+
+/// Where the rows of each sample and head lie in a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    start: usize,
+    /// From sample to sample.
+    sample: usize,
+    /// From head to head.
+    head: usize,
+    /// From row to row.
+    row: usize,
+}
+
+impl Layout {
+    fn of(self, sample: usize, head: usize) -> Place {
+        Place { start: self.start + sample * self.sample + head * self.head, row: self.row, column: 1 }
+    }
+}
+
+/// Queries, keys and values.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The tensors: three times the same where they lie side by side.
+    pub values: [&'a [f32]; 3],
+    /// Where in each.
+    pub layouts: [Layout; 3],
+}
+
+impl<'a> Inputs<'a> {
+    fn of(&self, sample: usize, head: usize) -> [(&'a [f32], Place); 3] {
+        [0, 1, 2].map(|i| (self.values[i], self.layouts[i].of(sample, head)))
+    }
+}
+
+/// Where the gradients at [`Inputs`] go.
+#[derive(Debug)]
+pub enum Outputs<'a> {
+    /// Side by side.
+    Together(&'a mut [f32]),
+    /// Each to a tensor of its own.
+    Apart([&'a mut [f32]; 3]),
+}
+
+impl<'a> Outputs<'a> {
+    /// Those of each sample.
+    fn split(self, layouts: [Layout; 3]) -> Vec<Outputs<'a>> {
+        match self {
+            Self::Together(all) => all.chunks_mut(layouts[0].sample.max(1)).map(Outputs::Together).collect(),
+            Self::Apart([query, key, value]) => {
+                let [at_query, at_key, at_value] = layouts.map(|layout| layout.sample.max(1));
+                let samples = query.chunks_mut(at_query).zip(key.chunks_mut(at_key)).zip(value.chunks_mut(at_value));
+                samples.map(|((query, key), value)| Outputs::Apart([query, key, value])).collect()
+            }
+        }
+    }
+
+    fn part(&mut self, i: usize) -> &mut [f32] {
+        match self {
+            Self::Together(all) => all,
+            Self::Apart(parts) => parts[i],
+        }
     }
 }
 
@@ -121,55 +190,56 @@ fn product(
     }
 }
 
-/// `together`: queries, keys and values `[B·T, 3·H]`; `bias` `[B·T, T]`; `kept` of the weights `[B, A, T, T]`. Gives the softmax `weights`
-/// `[B, A, T, T]` and the `context` `[B·T, H]`.
+/// `bias` `[B · Q, K]` is added to the scores; `kept` of the weights `[B, A, Q, K]`. Gives the softmax `weights` `[B, A, Q, K]` and the
+/// `context` `[B, Q, H]`.
 pub fn forward(
     pool: Pool,
     sizes: Sizes,
-    together: &[f32],
+    inputs: Inputs,
     bias: &[f32],
     kept: Option<Kept>,
     weights: &mut [f32],
     context: &mut [f32],
 ) {
-    let Sizes { length, heads, size, .. } = sizes;
-    let (rows, of_sample) = (length * sizes.hidden(), heads * sizes.scores());
-    let samples = together.chunks(3 * rows).zip(weights.chunks_mut(of_sample)).zip(context.chunks_mut(rows));
-    pool.each(samples.enumerate(), |(sample, ((together, weights), context))| {
+    let Sizes { queries, keys, heads, size, .. } = sizes;
+    let of_sample = heads * sizes.scores();
+    let samples = weights.chunks_mut(of_sample.max(1)).zip(context.chunks_mut(sizes.context().sample.max(1)));
+    pool.each(samples.enumerate(), |(sample, (weights, context))| {
+        let bias = &bias[sample * sizes.scores()..][..sizes.scores()];
         let mut left = vec![0f32; sizes.scores()];
         for (head, weights) in weights.chunks_exact_mut(sizes.scores()).enumerate() {
-            let [query, key, value] = sizes.parts(head);
-            let (query, key) = ((together, query), (together, key.transposed()));
-            product([length, size, length], sizes.factor(), query, key, (weights, sizes.square()));
+            let [query, (key, at_key), value] = inputs.of(sample, head);
+            let key = (key, at_key.transposed());
+            product([queries, size, keys], sizes.factor(), query, key, (weights, sizes.square()));
             let kept = kept.map(|kept| kept.part(sample * of_sample + head * sizes.scores(), sizes.scores()));
-            let bias = &bias[sample * sizes.scores()..][..sizes.scores()];
-            softmax_here(0, Scores { bias, heads: 1, queries: length, keys: length }, kept, weights, &mut left);
-            let value = (together, value);
-            product([length, length, size], 1.0, (&left, sizes.square()), value, (context, sizes.context(head)));
+            softmax(keys, bias, kept, weights, &mut left);
+            let out = (&mut *context, sizes.context().of(0, head));
+            product([queries, keys, size], 1.0, (&left, sizes.square()), value, out);
         }
     });
 }
 
-/// The gradient at `together`, from that at the context and what [`forward`] gave.
+/// The gradients at the inputs, from that at the context and what [`forward`] gave.
 pub fn backward(
     pool: Pool,
     sizes: Sizes,
-    together: &[f32],
+    inputs: Inputs,
     kept: Option<Kept>,
     weights: &[f32],
     at_context: &[f32],
-    at_together: &mut [f32],
+    outputs: Outputs,
 ) {
-    let Sizes { length, heads, size, .. } = sizes;
-    let (rows, of_sample) = (length * sizes.hidden(), heads * sizes.scores());
-    let inputs = together.chunks(3 * rows).zip(weights.chunks(of_sample)).zip(at_context.chunks(rows));
-    pool.each(inputs.zip(at_together.chunks_mut(3 * rows)).enumerate(), |(sample, (inputs, at_together))| {
-        let ((together, weights), at_context) = inputs;
+    let Sizes { queries, keys, heads, size, .. } = sizes;
+    let of_sample = heads * sizes.scores();
+    let samples = weights.chunks(of_sample.max(1)).zip(outputs.split(inputs.layouts));
+    pool.each(samples.enumerate(), |(sample, (weights, mut outputs))| {
         let mut scores = vec![0f32; sizes.scores()];
+        let square = sizes.square();
         for (head, weights) in weights.chunks_exact(sizes.scores()).enumerate() {
-            let [query, key, value] = sizes.parts(head);
+            let [query, key, (value, at_value)] = inputs.of(sample, head);
+            let [out_query, out_key, out_value] = inputs.layouts.map(|layout| layout.of(0, head));
             let kept = kept.map(|kept| kept.part(sample * of_sample + head * sizes.scores(), sizes.scores()));
-            let (at_output, square) = ((at_context, sizes.context(head)), sizes.square());
+            let at_output = (at_context, sizes.context().of(sample, head));
             let left = match kept {
                 Some(kept) => {
                     drop_out_here(kept, weights, &mut scores);
@@ -177,15 +247,15 @@ pub fn backward(
                 }
                 None => weights,
             };
-            let out = (&mut *at_together, value);
-            product([length, length, size], 1.0, (left, square.transposed()), at_output, out);
-            let turned = (together, value.transposed());
-            product([length, size, length], 1.0, at_output, turned, (&mut scores, square));
-            softmax_backward_here(length, kept, weights, &mut scores);
-            let out = (&mut *at_together, query);
-            product([length, length, size], sizes.factor(), (&scores, square), (together, key), out);
-            let out = (&mut *at_together, key);
-            product([length, length, size], sizes.factor(), (&scores, square.transposed()), (together, query), out);
+            let left = (left, square.transposed());
+            product([keys, queries, size], 1.0, left, at_output, (outputs.part(2), out_value));
+            let value = (value, at_value.transposed());
+            product([queries, size, keys], 1.0, at_output, value, (&mut scores, square));
+            softmax_backward(keys, kept, weights, &mut scores);
+            let factor = sizes.factor();
+            product([queries, keys, size], factor, (&scores, square), key, (outputs.part(0), out_query));
+            let turned = (&*scores, square.transposed());
+            product([keys, queries, size], factor, turned, query, (outputs.part(1), out_key));
         }
     });
 }

@@ -10,8 +10,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::Slice;
 
-use super::host::{self, Host, Normalised, as_rows, attention_sizes, with_last};
-use super::{FusedOps, Mask, attention, kernels};
+use super::attention::{self, Outputs};
+use super::host::{self, Host, Normalised, as_rows, with_last};
+use super::{FusedOps, Mask, kernels};
 
 /// Gradients of linear maps: at x, at the weights, at the bias, each where it is `wanted`. `x` and `weight` are there where they are
 /// needed.
@@ -96,11 +97,37 @@ impl<B: Host> Backward<B, 1> for AttentionStep {
         let (together, weights, mask, heads) = ops.state;
         if let [Some(node)] = ops.parents {
             let mut found = B::blank(together.shape());
-            let sizes = attention_sizes::<B>(&together, heads);
-            let kept = mask.as_ref().map(Mask::kept);
-            let inputs = [&together, &weights, &gradient].map(B::values);
-            attention::backward(B::POOL, sizes, inputs[0], kept, inputs[1], inputs[2], B::values_mut(&mut found));
+            let sizes = host::sizes_together::<B>(&together, heads);
+            let inputs = host::inputs_together::<B>(sizes, &together);
+            let [weights, gradient] = [&weights, &gradient].map(B::values);
+            let (kept, outputs) = (mask.as_ref().map(Mask::kept), Outputs::Together(B::values_mut(&mut found)));
+            attention::backward(B::POOL, sizes, inputs, kept, weights, gradient, outputs);
             gradients.register::<B>(node.id, found);
+        }
+    }
+}
+
+/// Parents: queries, keys, values.
+#[derive(Debug)]
+struct AttentionOverStep;
+
+impl<B: Host> Backward<B, 3> for AttentionOverStep {
+    /// Queries, keys and values; the softmax before dropout; the mask.
+    type State = ([FloatTensor<B>; 3], FloatTensor<B>, Option<Mask>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = B::in_order(gradients.consume::<B>(&ops.node));
+        let (parts, weights, mask) = ops.state;
+        let mut found = parts.each_ref().map(|part| B::blank(part.shape()));
+        let sizes = host::sizes_apart::<B>(&parts[0], &parts[1]);
+        let inputs = host::inputs_apart::<B>(sizes, &parts);
+        let [weights, gradient] = [&weights, &gradient].map(B::values);
+        let (kept, outputs) = (mask.as_ref().map(Mask::kept), Outputs::Apart(found.each_mut().map(B::values_mut)));
+        attention::backward(B::POOL, sizes, inputs, kept, weights, gradient, outputs);
+        for (node, found) in ops.parents.into_iter().zip(found) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, found);
+            }
         }
     }
 }
@@ -131,25 +158,6 @@ impl<B: Host> Backward<B, 1> for DropoutStep {
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(node)] = ops.parents {
             gradients.register::<B>(node.id, host::drop_out::<B>(gradient, &ops.state));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct SoftmaxStep;
-
-impl<B: Host> Backward<B, 1> for SoftmaxStep {
-    /// The softmax before dropout, and the mask.
-    type State = (FloatTensor<B>, Option<Mask>);
-
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let (weights, mask) = ops.state;
-        if let [Some(node)] = ops.parents {
-            let mut gradient = B::own(gradient);
-            let (keys, kept) = (weights.shape()[3], mask.as_ref().map(Mask::kept));
-            kernels::softmax_backward(B::POOL, keys, kept, B::values(&weights), B::values_mut(&mut gradient));
-            gradients.register::<B>(node.id, gradient);
         }
     }
 }
@@ -259,10 +267,30 @@ impl<B: Host + FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [together.node()];
         let together = B::in_order(together.into_primitive());
-        let (weights, context) = host::attention::<B>(&together, bias.into_primitive(), heads, mask.as_ref());
+        let sizes = host::sizes_together::<B>(&together, heads);
+        let inputs = host::inputs_together::<B>(sizes, &together);
+        let (weights, context) = host::attention::<B>(sizes, inputs, bias.into_primitive(), mask.as_ref());
         match AttentionStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(step) => step.finish(context),
             OpsKind::Tracked(step) => step.finish((together, weights, mask, heads), context),
+        }
+    }
+
+    fn fused_attention_over(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        mask: Option<Mask>,
+    ) -> FloatTensor<Self> {
+        let nodes = [queries.node(), keys.node(), values.node()];
+        let parts = [queries, keys, values].map(|part| B::in_order(part.into_primitive()));
+        let sizes = host::sizes_apart::<B>(&parts[0], &parts[1]);
+        let inputs = host::inputs_apart::<B>(sizes, &parts);
+        let (weights, context) = host::attention::<B>(sizes, inputs, bias.into_primitive(), mask.as_ref());
+        match AttentionOverStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(step) => step.finish(context),
+            OpsKind::Tracked(step) => step.finish((parts, weights, mask), context),
         }
     }
 
@@ -282,15 +310,6 @@ impl<B: Host + FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         match DropoutStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(step) => step.finish(y),
             OpsKind::Tracked(step) => step.finish(mask, y),
-        }
-    }
-
-    fn fused_softmax(scores: FloatTensor<Self>, bias: FloatTensor<Self>, mask: Option<Mask>) -> FloatTensor<Self> {
-        let nodes = [scores.node()];
-        let (weights, out) = host::softmax::<B>(scores.into_primitive(), bias.into_primitive(), mask.as_ref());
-        match SoftmaxStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(out),
-            OpsKind::Tracked(step) => step.finish((weights, mask), out),
         }
     }
 

@@ -6,8 +6,9 @@ use burn::backend::{Backend, Flex, TensorMetadata};
 use burn::tensor::Shape;
 
 use super::Mask;
-use super::attention::{self, Sizes};
-use super::kernels::{self, Norm, Scores};
+use super::attention::{self, Inputs, Sizes};
+use super::cached;
+use super::kernels::{self, Norm};
 use crate::model::threads::Pool;
 
 /// An engine whose tensors lie in the memory of this process. All tensors are f32.
@@ -83,49 +84,76 @@ pub fn drop_out<B: Host>(x: FloatTensor<B>, mask: &Mask) -> FloatTensor<B> {
     out
 }
 
-/// The softmax, and what dropout leaves of it.
-pub fn softmax<B: Host>(
-    scores: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    mask: Option<&Mask>,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let (mut weights, bias) = (B::own(scores), B::in_order(bias));
-    let shape = weights.shape();
-    let [heads, queries, keys] = [1, 2, 3].map(|axis| shape[axis]);
-    let mut out = B::blank(shape);
-    let scores = Scores { bias: B::values(&bias), heads, queries, keys };
-    kernels::softmax(B::POOL, scores, mask.map(Mask::kept), B::values_mut(&mut weights), B::values_mut(&mut out));
-    (weights, out)
-}
-
-/// B, T, A and D of queries, keys and values side by side, `[B, T, 3 · A · D]`.
-pub fn attention_sizes<B: Host>(together: &FloatTensor<B>, heads: usize) -> Sizes {
+/// Sizes of self-attention over queries, keys and values side by side, `[B, T, 3 · A · D]`.
+pub fn sizes_together<B: Host>(together: &FloatTensor<B>, heads: usize) -> Sizes {
     let shape = together.shape();
-    Sizes { samples: shape[0], length: shape[1], heads, size: shape[2] / 3 / heads.max(1) }
+    Sizes { samples: shape[0], queries: shape[1], keys: shape[1], heads, size: shape[2] / 3 / heads.max(1) }
 }
 
-/// The softmax `[B, A, T, T]` and the result of [`super::attention`]; `together` is in order.
+/// Sizes of attention of queries `[B, Q, A · D]` over keys `[B, A, K, D]`.
+pub fn sizes_apart<B: Host>(queries: &FloatTensor<B>, keys: &FloatTensor<B>) -> Sizes {
+    let shape = keys.shape();
+    Sizes { samples: shape[0], queries: queries.shape()[1], keys: shape[2], heads: shape[1], size: shape[3] }
+}
+
+/// The softmax `[B, A, Q, K]` and the context `[B, Q, H]` of attention.
 pub fn attention<B: Host>(
-    together: &FloatTensor<B>,
+    sizes: Sizes,
+    inputs: Inputs,
     bias: FloatTensor<B>,
-    heads: usize,
     mask: Option<&Mask>,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let (sizes, bias) = (attention_sizes::<B>(together, heads), B::in_order(bias));
-    let Sizes { samples, length, size, .. } = sizes;
-    let mut weights = B::blank(Shape::new([samples, heads, length, length]));
-    let mut context = B::blank(Shape::new([samples, length, heads * size]));
-    let outputs = (B::values_mut(&mut weights), B::values_mut(&mut context));
-    attention::forward(
-        B::POOL,
-        sizes,
-        B::values(together),
-        B::values(&bias),
-        mask.map(Mask::kept),
-        outputs.0,
-        outputs.1,
-    );
+    let bias = B::in_order(bias);
+    let Sizes { samples, queries, keys, heads, size } = sizes;
+    let mut weights = B::blank(Shape::new([samples, heads, queries, keys]));
+    let mut context = B::blank(Shape::new([samples, queries, heads * size]));
+    let kept = mask.map(Mask::kept);
+    let (of_weights, of_context) = (B::values_mut(&mut weights), B::values_mut(&mut context));
+    attention::forward(B::POOL, sizes, inputs, B::values(&bias), kept, of_weights, of_context);
     (weights, context)
+}
+
+/// Queries, keys and values side by side, in order.
+pub fn inputs_together<B: Host>(sizes: Sizes, together: &FloatTensor<B>) -> Inputs<'_> {
+    Inputs { values: [B::values(together); 3], layouts: sizes.together() }
+}
+
+/// Queries, keys and values in tensors of their own, in order.
+pub fn inputs_apart<B: Host>(sizes: Sizes, parts: &[FloatTensor<B>; 3]) -> Inputs<'_> {
+    Inputs { values: parts.each_ref().map(B::values), layouts: sizes.apart() }
+}
+
+/// [`super::attention_cached`] of tensors in order.
+pub fn attention_cached<B: Host>(
+    queries: &FloatTensor<B>,
+    [image_keys, image_values]: &[FloatTensor<B>; 2],
+    [text_keys, text_values]: &[FloatTensor<B>; 2],
+    bias: &FloatTensor<B>,
+    mask: Option<&Mask>,
+) -> FloatTensor<B> {
+    let (image, text, shape) = (image_values.shape(), text_keys.shape(), queries.shape());
+    let sizes = cached::Sizes {
+        images: image[0],
+        beams: text[0] / image[0].max(1),
+        queries: shape[1],
+        heads: image[1],
+        size: image[3],
+        image: image[2],
+        padded: image_keys.shape()[3],
+        text: text[2],
+    };
+    let inputs = cached::Inputs {
+        queries: B::values(queries),
+        image_keys: B::values(image_keys),
+        image_values: B::values(image_values),
+        text_keys: B::values(text_keys),
+        text_values: B::values(text_values),
+        bias: B::values(bias),
+        kept: mask.map(Mask::kept),
+    };
+    let mut out = B::blank(shape);
+    cached::forward(B::POOL, sizes, inputs, B::values_mut(&mut out));
+    out
 }
 
 /// What a normalisation computes.

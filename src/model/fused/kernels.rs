@@ -12,10 +12,14 @@ const ROWS: usize = 32;
 /// Values of a piece where rows do not matter.
 const PIECE: usize = 1 << 14;
 
+/// Byte of a mask for a value that has no dropout.
+pub const AS_IT_IS: u8 = 2;
+
 /// Parallel sums of a row.
 const LANES: usize = 16;
 
-/// What dropout keeps: 1 for a value that stays, 0 for one that is dropped, and the factor on what stays.
+/// What dropout keeps: 1 for a value that stays, 0 for one that is dropped, [`AS_IT_IS`] for one without dropout; and the factor on what
+/// stays.
 #[derive(Debug, Clone, Copy)]
 pub struct Kept<'a> {
     /// One byte per value.
@@ -33,7 +37,8 @@ impl<'a> Kept<'a> {
 
     #[inline(always)]
     fn factor(self, i: usize) -> f32 {
-        f32::from(self.bytes[i]) * self.scale
+        let byte = self.bytes[i];
+        if byte == AS_IT_IS { 1.0 } else { f32::from(byte) * self.scale }
     }
 }
 
@@ -75,6 +80,26 @@ fn normal_cdf(x: f32) -> f32 {
     0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
+/// The sum of all lanes, by halves.
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Σ a·b.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let b = &b[..a.len()];
+    sum(a, |i| a[i] * b[i])
+}
+
 #[inline(always)]
 fn sum(row: &[f32], term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -84,7 +109,7 @@ fn sum(row: &[f32], term: impl Fn(usize) -> f32) -> f32 {
             *lane += term(start + i);
         }
     }
-    let mut total = lanes.iter().sum::<f32>();
+    let mut total = folded(lanes);
     for i in whole..row.len() {
         total += term(i);
     }
@@ -175,28 +200,11 @@ fn added(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
     total
 }
 
-/// Attention scores as rows of `keys` values, `heads · queries` rows for each sample.
-#[derive(Debug, Clone, Copy)]
-pub struct Scores<'a> {
-    /// Added to the scores, `[samples · queries, keys]`: the same for all heads.
-    pub bias: &'a [f32],
-    /// A.
-    pub heads: usize,
-    /// Q.
-    pub queries: usize,
-    /// K.
-    pub keys: usize,
-}
-
 widest! {
-    /// [`softmax`] of rows from `first` on, by this thread.
-    pub fn softmax_here(first: usize, scores: Scores, kept: Option<Kept>, values: &mut [f32], out: &mut [f32]) {
-        let Scores { bias, heads, queries, keys } = scores;
-        let rows = values.chunks_exact_mut(keys).zip(out.chunks_exact_mut(keys));
-        for (i, (row, out)) in rows.enumerate() {
-            let at = first + i;
-            let place = at / (heads * queries) * queries + at % queries;
-            let bias = &bias[place * keys..][..keys];
+    /// `values` holds scores, in rows of `keys`, and becomes the softmax of their sum with `bias`; `out` is that with dropout. By this thread.
+    pub fn softmax(keys: usize, bias: &[f32], kept: Option<Kept>, values: &mut [f32], out: &mut [f32]) {
+        let rows = values.chunks_exact_mut(keys).zip(out.chunks_exact_mut(keys)).zip(bias.chunks_exact(keys));
+        for (i, ((row, out), bias)) in rows.enumerate() {
             for (v, b) in row.iter_mut().zip(bias) {
                 *v += b;
             }
@@ -221,18 +229,9 @@ widest! {
     }
 }
 
-/// `values` holds scores and becomes their softmax; `out` is that with dropout.
-pub fn softmax(pool: Pool, scores: Scores, kept: Option<Kept>, values: &mut [f32], out: &mut [f32]) {
-    let piece = ROWS * scores.keys.max(1);
-    pool.each(values.chunks_mut(piece).zip(out.chunks_mut(piece)).enumerate(), |(i, (values, out))| {
-        let kept = kept.map(|kept| kept.part(i * piece, values.len()));
-        softmax_here(i * ROWS, scores, kept, values, out);
-    });
-}
-
 widest! {
-    /// [`softmax_backward`] by this thread.
-    pub fn softmax_backward_here(keys: usize, kept: Option<Kept>, weights: &[f32], grad: &mut [f32]) {
+    /// Makes the gradient at the result of [`softmax`] that at the scores; `weights` is the softmax. By this thread.
+    pub fn softmax_backward(keys: usize, kept: Option<Kept>, weights: &[f32], grad: &mut [f32]) {
         for (i, (p, g)) in weights.chunks_exact(keys).zip(grad.chunks_exact_mut(keys)).enumerate() {
             if let Some(kept) = kept {
                 let kept = kept.part(i * keys, keys);
@@ -246,15 +245,6 @@ widest! {
             }
         }
     }
-}
-
-/// Makes the gradient at the result of [`softmax`] that at the scores; `weights` is the softmax.
-pub fn softmax_backward(pool: Pool, keys: usize, kept: Option<Kept>, weights: &[f32], grad: &mut [f32]) {
-    let piece = ROWS * keys.max(1);
-    pool.each(weights.chunks(piece).zip(grad.chunks_mut(piece)).enumerate(), |(i, (weights, grad))| {
-        let kept = kept.map(|kept| kept.part(i * piece, weights.len()));
-        softmax_backward_here(keys, kept, weights, grad);
-    });
 }
 
 /// Parameters of a layer normalisation.

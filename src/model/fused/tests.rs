@@ -142,35 +142,6 @@ fn gelu_and_dropout_are_the_composed_ones() {
 }
 
 #[test]
-fn attention_weights_are_the_composed_ones() {
-    for device in devices() {
-        let shape = [2, 3, 19, 37];
-        let count = shape.iter().product::<usize>();
-        let leaves = [random([2 * 3 * 19, 37], &device).mul_scalar(2.0)];
-        let hidden: Vec<f32> = (0..2 * 19 * 37).map(|i| if i % 5 == 2 { -10_000.0 } else { 0.0 }).collect();
-        let hidden = burn::tensor::TensorData::new(hidden, [2, 1, 19, 37]);
-        let bias = |leaf: &Tensor<2>| Tensor::<4>::from_data(hidden.clone(), &leaf.device());
-        for mask in [None, Some(mask(count))] {
-            compare(
-                "attention",
-                &device,
-                &leaves,
-                [
-                    &|leaves| attention_weights(leaves[0].clone().reshape(shape), bias(&leaves[0]), mask.clone()),
-                    &|leaves| {
-                        let weights = activation::softmax(leaves[0].clone().reshape(shape) + bias(&leaves[0]), 3);
-                        match &mask {
-                            None => weights,
-                            Some(mask) => weights * factors(mask, shape, &leaves[0].device()),
-                        }
-                    },
-                ],
-            );
-        }
-    }
-}
-
-#[test]
 fn three_maps_side_by_side_are_three_maps() {
     for device in devices() {
         for [batch, rows, input, output] in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 40, 33, 64]] {
@@ -247,6 +218,113 @@ fn attention_is_the_composed_one() {
 }
 
 #[test]
+fn attention_over_keys_of_others_is_the_composed_one() {
+    for device in devices() {
+        for [batch, count, length, heads, size] in [[1, 1, 1, 1, 1], [2, 19, 37, 3, 5], [3, 40, 7, 4, 16]] {
+            let hidden = heads * size;
+            let shape = [batch, heads, count, length];
+            // Keys in order, values as rows in which the heads lie side by side.
+            let leaves = [
+                random([batch * count, hidden], &device),
+                random([batch * heads * length, size], &device),
+                random([batch * length, hidden], &device),
+            ];
+            let parts = |leaves: &[Tensor<2>]| {
+                let rows = leaves[2].clone().reshape([batch, length, heads, size]);
+                (
+                    leaves[0].clone().reshape([batch, count, hidden]),
+                    leaves[1].clone().reshape([batch, heads, length, size]),
+                    rows.swap_dims(1, 2),
+                )
+            };
+            let hides: Vec<f32> = (0..batch * count * length)
+                .map(|i| if i % 5 == 2 && i % length != 0 { -10_000.0 } else { 0.0 })
+                .collect();
+            let hides = TensorData::new(hides, [batch, 1, count, length]);
+            let bias = |leaf: &Tensor<2>| Tensor::<4>::from_data(hides.clone(), &leaf.device());
+            for mask in [None, Some(mask(shape.iter().product()))] {
+                compare(
+                    &format!("attention over {shape:?}"),
+                    &device,
+                    &leaves,
+                    [
+                        &|leaves| {
+                            let (queries, keys, values) = parts(leaves);
+                            attention_over(queries, keys, values, bias(&leaves[0]), mask.clone())
+                        },
+                        &|leaves| {
+                            let (queries, keys, values) = parts(leaves);
+                            let queries = queries.reshape([batch, count, heads, size]).swap_dims(1, 2);
+                            let scores = queries.matmul(keys.transpose()).div_scalar((size as f64).sqrt());
+                            let weights = activation::softmax(scores + bias(&leaves[0]), 3);
+                            let weights = match &mask {
+                                None => weights,
+                                Some(mask) => weights * factors(mask, shape, &leaves[0].device()),
+                            };
+                            weights.matmul(values).swap_dims(1, 2).reshape([batch, count, hidden])
+                        },
+                    ],
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_over_kept_keys_is_the_composed_one() {
+    for device in devices() {
+        // Images, beams, queries, heads, size, places, words.
+        for [images, beams, count, heads, size, places, words] in
+            [[1, 1, 1, 1, 1, 1, 1], [2, 1, 2, 3, 5, 9, 2], [2, 5, 2, 2, 32, 70, 7], [3, 3, 1, 2, 64, 102, 20]]
+        {
+            let (rows, hidden) = (images * beams, heads * size);
+            let random = |shape: [usize; 4]| {
+                let [a, b, c, d] = shape;
+                random([a * b * c, d], &device).reshape(shape)
+            };
+            let queries = random([1, rows, count, hidden]).reshape([rows, count, hidden]);
+            let image = [0, 1].map(|_| random([images, heads, places, size]));
+            let text = [0, 1].map(|_| random([rows, heads, words, size]));
+            let mut bytes: Vec<u8> = mask(rows * heads * count * (places + words)).bytes.to_vec();
+            // The first row has no dropout.
+            bytes[..heads * count * (places + words)].fill(AS_IT_IS);
+            let some = Mask { bytes: Arc::new(bytes.clone()), scale: 1.5 };
+            let factors: Vec<f32> = bytes.iter().map(|byte| [0.0, 1.5, 1.0][usize::from(*byte)]).collect();
+            let factors = TensorData::new(factors, [rows, heads, count, places + words]);
+            for (mask, bias_rows) in [(None, 1), (Some(some), rows)] {
+                let hides = (0..bias_rows * count * words).map(|i| if i % 5 == 3 { -10_000.0f32 } else { 0.0 });
+                let hides = TensorData::new(hides.collect::<Vec<f32>>(), [bias_rows, 1, count, words]);
+                let bias = Tensor::<4>::from_data(hides, &device);
+                let turned = crate::model::layers::turned(image[0].clone());
+                let found = attention_cached(
+                    queries.clone(),
+                    [turned, image[1].clone()],
+                    text.clone(),
+                    bias.clone(),
+                    mask.clone(),
+                );
+                let of_rows = |image: &Tensor<4>| {
+                    let all = image.clone().unsqueeze_dim::<5>(1).repeat_dim(1, beams);
+                    all.reshape([rows, heads, places, size])
+                };
+                let split = queries.clone().reshape([rows, count, heads, size]).swap_dims(1, 2);
+                let split = split.div_scalar((size as f64).sqrt());
+                let on_image = split.clone().matmul(of_rows(&image[0]).transpose());
+                let on_text = split.matmul(text[0].clone().transpose()) + bias;
+                let mut weights = activation::softmax(Tensor::cat(vec![on_image, on_text], 3), 3);
+                if mask.is_some() {
+                    weights = weights * Tensor::from_data(factors.clone(), &device);
+                }
+                let all = Tensor::cat(vec![of_rows(&image[1]), text[1].clone()], 2);
+                let expected = weights.matmul(all).swap_dims(1, 2).reshape([rows, count, hidden]);
+                let what = format!("{images} × {beams} × {count} on {device:?}");
+                assert_close(&what, &host_values(found), &host_values(expected));
+            }
+        }
+    }
+}
+
+#[test]
 fn normalisations_are_the_composed_ones() {
     for device in devices() {
         for [rows, width] in [[1, 5], [40, 33], [70, 64]] {
@@ -295,16 +373,19 @@ fn normalisations_are_the_composed_ones() {
 #[test]
 fn shared_tensors_are_left_as_they_are() {
     for device in devices() {
-        let scores = random([2, 37], &device).reshape([1, 1, 2, 37]);
-        let before = host_values(scores.clone());
-        let bias = Tensor::<4>::zeros([1, 1, 2, 37], &device);
-        let _ = attention_weights(scores.clone(), bias.clone(), None);
-        let _ = attention_weights(scores.clone(), bias, Some(mask(74)));
-        let x = scores.clone().reshape([2, 37]);
-        let ones = Tensor::<1>::ones([37], &device);
+        let x = random([6, 30], &device);
+        let before = host_values(x.clone());
+        let bias = Tensor::<4>::zeros([2, 1, 3, 3], &device);
+        let together = x.clone().reshape([2, 3, 30]);
+        let _ = attention(together.clone(), bias.clone(), 2, Some(mask(36)));
+        let keys = together.clone().reshape([2, 2, 3, 15]);
+        let _ = attention_over(together.clone(), keys.clone(), keys, bias, Some(mask(36)));
+        let ones = Tensor::<1>::ones([30], &device);
         let _ = norm(x.clone(), ones.clone(), ones.clone(), 1e-5);
-        let _ = add_norm(x.clone(), x, None, ones.clone(), ones, 1e-5);
-        assert_eq!(host_values(scores), before);
+        let _ = add_norm(x.clone(), x.clone(), None, ones.clone(), ones, 1e-5);
+        assert_eq!(host_values(edit(x.clone(), &mut |values| values.fill(1.0))), vec![1.0; 180]);
+        read(&x, &mut |values| assert_eq!(values, before));
+        assert_eq!(host_values(x), before);
     }
 }
 
