@@ -37,15 +37,24 @@ fn setting() -> Setting {
     }
 }
 
-/// On every engine with ordinary products, and with packed ones where the engine has them.
-fn forms(model: Vlp) -> [(&'static str, Vlp); 2] {
+/// A model in evaluation form, and the device of its inputs.
+type Form = (&'static str, Vlp, Device);
+
+/// With ordinary products, with packed ones where the engine has them, and composed of ordinary operations, as in a graph that computes
+/// activations twice.
+fn forms(model: Vlp, device: &Device) -> [Form; 3] {
     let model = model.valid();
-    [("ordinary products", model.clone()), ("packed products", model.packed())]
+    let graph = device.clone().autodiff().gradient_checkpointing();
+    [
+        ("ordinary products", model.clone(), device.clone()),
+        ("composed operations", model.clone(), graph),
+        ("packed products", model.packed(), device.clone()),
+    ]
 }
 
-fn every_form() -> impl Iterator<Item = (&'static str, Device, (&'static str, Vlp))> {
-    let of =
-        |(name, device): (&'static str, Device)| forms(world::model(&device)).map(|form| (name, device.clone(), form));
+/// On every engine.
+fn every_form() -> impl Iterator<Item = (&'static str, Form)> {
+    let of = |(name, device): (&'static str, Device)| forms(world::model(&device), &device).map(|form| (name, form));
     world::devices().into_iter().flat_map(of)
 }
 
@@ -57,7 +66,7 @@ fn ids(value: &serde_json::Value) -> Vec<u32> {
 fn greedy_words_and_logits() {
     let golden = arrays(&golden_dir().join("decode/greedy.safetensors"));
     let s = setting();
-    for (name, device, (form, model)) in every_form() {
+    for (name, (form, model, device)) in every_form() {
         let name = format!("{name}, {form}");
         let stepper = || Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
         let (words, logits) = greedy_logits(stepper(), s.steps);
@@ -85,7 +94,7 @@ fn log_probabilities_of_given_words() {
     let golden = arrays(&golden_dir().join("decode/greedy.safetensors"));
     let s = setting();
     let draws: Vec<u32> = golden["draws"].i64().iter().map(|w| *w as u32).collect();
-    for (name, device, (form, model)) in every_form() {
+    for (name, (form, model, device)) in every_form() {
         let mut stepper = Stepper::new(&model, s.prompt, s.features.float(&device), s.positions.float(&device));
         let (mut last, mut found) = (None::<Vec<u32>>, vec![0.0; draws.len()]);
         for step in 0..s.steps {
@@ -118,10 +127,12 @@ fn beam_search_in_every_setting() {
     let s = setting();
     let end = s.info["eos"].as_u64().unwrap() as u32;
     for (name, device) in world::devices() {
-        for (j, beam, (form, model)) in s.info["beams"].as_array().unwrap().iter().enumerate().flat_map(|(j, beam)| {
-            let shift = beam["eos_bias_shift"].as_f64().unwrap() as f32;
-            forms(biased(world::model(&device), end, shift)).map(|form| (j, beam, form))
-        }) {
+        for (j, beam, (form, model, device)) in
+            s.info["beams"].as_array().unwrap().iter().enumerate().flat_map(|(j, beam)| {
+                let shift = beam["eos_bias_shift"].as_f64().unwrap() as f32;
+                forms(biased(world::model(&device), end, shift), &device).map(|form| (j, beam, form))
+            })
+        {
             let number = |key: &str| beam[key].as_u64().unwrap() as usize;
             let settings = BeamSettings {
                 beam_size: number("beam_size"),

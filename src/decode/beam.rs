@@ -6,6 +6,7 @@
 //! of an image stops there, where the reference goes on to its last step.
 
 use super::cache::Stepper;
+use crate::model::fused::log_sum_exp;
 use crate::model::host_values;
 use crate::model::threads::Pool;
 
@@ -148,26 +149,30 @@ fn base(frame: &Frame, beam: usize, end: u32) -> f32 {
 
 /// The `count` most probable words with their log-probabilities, best first; of equal ones the smaller id first.
 fn top_words(logits: &[f32], count: usize, banned: &[u32], no_end: Option<u32>) -> Vec<(f32, u32)> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|v| f64::from((v - max).exp())).sum();
-    let shift = max + sum.ln() as f32;
+    /// Words that are passed over together.
+    const CHUNK: usize = 64;
+    let shift = log_sum_exp(logits);
     let mut top: Vec<(f32, u32)> = Vec::with_capacity(count + 1);
-    for (word, logit) in logits.iter().enumerate() {
-        let mut value = logit - shift;
-        let word = word as u32;
-        if top.len() == count && value <= top[count - 1].0 && no_end.is_none() {
+    for (chunk, logits) in logits.chunks(CHUNK).enumerate() {
+        // What is banned or no end only falls.
+        let best = logits.iter().fold(f32::NEG_INFINITY, |best, logit| if *logit > best { *logit } else { best });
+        if top.len() == count && best - shift <= top[count - 1].0 {
             continue;
         }
-        if banned.contains(&word) {
-            value += BLOCKED;
-        }
-        if no_end == Some(word) {
-            value = BLOCKED;
-        }
-        let place = top.partition_point(|(other, _)| *other >= value);
-        if place < count {
-            top.insert(place, (value, word));
-            top.truncate(count);
+        for (i, logit) in logits.iter().enumerate() {
+            let mut value = logit - shift;
+            let word = (chunk * CHUNK + i) as u32;
+            if banned.contains(&word) {
+                value += BLOCKED;
+            }
+            if no_end == Some(word) {
+                value = BLOCKED;
+            }
+            let place = top.partition_point(|(other, _)| *other >= value);
+            if place < count {
+                top.insert(place, (value, word));
+                top.truncate(count);
+            }
         }
     }
     top

@@ -8,7 +8,8 @@
 //!
 //! * 4·n·(6 H + 2 I): its input, query, key, value, context, input of the inner layer; the inner layer before and after its GELU;
 //! * n·(4·(2 H + 2) + 2 H): of both normalisations the normalised values and 1/σ of each row; two dropout masks, a byte per value;
-//! * A·n·K·(2·4 + 1): the softmax, a dropout mask, the weights that are left.
+//! * A·n·K·(4 + 1): the softmax and a dropout mask;
+//! * 4·3·H²: the weights of query, key and value one below the other, in blocks that look at their own rows only (`masked`, `vqa`).
 //!
 //! With composed operations, everywhere else (on `tch-cuda` attention in one call, `model::attention`, keeps less than its line says; how much
 //! depends on the kernel, and has not been measured):
@@ -33,8 +34,8 @@
 //!
 //! * the backward pass begins: everything that is kept, weights converted to a low type, and twice 4·V·H (gradient of the word embedding, and a
 //!   copy of it);
-//! * the gradients are there, 4 bytes per parameter, and the optimiser takes them. On the CPU three times 4·V·H on top: values of the word embedding, the new
-//!   ones, and a hole of their size, which nothing else fits in; for a GPU twice. Where its state is on the device, three times 4 bytes per
+//! * the gradients are there, 4 bytes per parameter, and the optimiser takes them. Twice 4·V·H on top: on the CPU the holes that the gradient of the word
+//!   embedding and its copy left, which nothing else fits in; for a GPU its values and the new ones. Where its state is on the device, three times 4 bytes per
 //!   parameter (flat values, clipped gradients, and what is worked on). With `scst`, which goes through the blocks twice, the gradients of the image
 //!   part are added at the end only: until then 4 bytes once more per weight of L − 1 blocks. On the CPU that, with 4·V·H, counts where it is more than
 //!   what the optimiser takes; on a GPU it is added.
@@ -95,7 +96,7 @@ impl Engine {
             (false, false, false) => [0, 45],
             (false, false, true) => [10, 20],
         };
-        Self { program: if libtorch { 155 * MIB } else { 30 * MIB }, holes }
+        Self { program: if libtorch { 200 * MIB } else { 30 * MIB }, holes }
     }
 }
 
@@ -141,7 +142,13 @@ fn peak(settings: &Settings, facts: &Facts, text: usize, batches: usize) -> Memo
     let work = match (on_device, gpu) {
         (true, _) => 3 * weights + again,
         (false, true) => 2 * table + again,
-        (false, false) => (3 * table).max(if scst { again + table } else { 0 }),
+        (false, false) => {
+            if scst {
+                again + table
+            } else {
+                0
+            }
+        }
     };
     let updates = [2 * weights + moments, work, kept * engine.holes[1] / 100 + packed];
     let [state_bytes, activation_bytes, holes] =
@@ -222,13 +229,18 @@ impl Sizes {
     fn block(&self, rows: u64, places: u64, own: bool) -> u64 {
         let of_hidden = if own { 6 } else { 4 };
         let (of_inner, of_norms, of_scores) = match (self.fused, self.checkpointing) {
-            (true, _) => (2, self.hidden * (2 * FLOAT + 2) + 2 * FLOAT, 2 * FLOAT + 1),
+            (true, _) => (2, self.hidden * (2 * FLOAT + 2) + 2 * FLOAT, FLOAT + 1),
             (false, false) => (2, self.hidden * 6 * FLOAT, 3 * FLOAT + self.number),
             (false, true) => (1, self.hidden * 6 * FLOAT, 2 * FLOAT + self.number),
         };
         self.number * rows * (of_hidden * self.hidden + of_inner * self.inner)
             + rows * of_norms
             + self.heads * rows * places * of_scores
+    }
+
+    /// Weights of query, key and value one below the other, of a block.
+    fn stacked(&self) -> u64 {
+        if self.fused { FLOAT * 3 * self.hidden * self.hidden } else { 0 }
     }
 
     /// Bytes of a value of a dropout mask.
@@ -272,7 +284,7 @@ impl Sizes {
                 let places = image + self.text;
                 regions
                     + self.embeddings(rows)
-                    + self.blocks_before_last() * self.block(rows, places, true)
+                    + self.blocks_before_last() * (self.block(rows, places, true) + self.stacked())
                     + self.block(samples * read, places, false)
                     + number * rows * 3 * hidden
                     + self.word_head(samples * masked)
@@ -304,31 +316,31 @@ mod tests {
     /// `vlp bench ce-step|scst --device tch-cpu --batch B --reps 1 [--precision TYPE] [--gradient-checkpointing]`, one process per row, LibTorch 2.9.1,
     /// glibc's allocator.
     const TCH_CPU: &[Peak] = &[
-        (CE, 4, Precision::Fp32, false, 2260),
-        (CE, 16, Precision::Fp32, false, 3330),
-        (CE, 4, Precision::Fp32, true, 2448),
-        (CE, 16, Precision::Fp32, true, 4029),
-        (SCST, 4, Precision::Fp32, false, 1989),
-        (SCST, 8, Precision::Fp32, false, 2407),
+        (CE, 4, Precision::Fp32, false, 2390),
+        (CE, 16, Precision::Fp32, false, 3299),
+        (CE, 4, Precision::Fp32, true, 2566),
+        (CE, 16, Precision::Fp32, true, 4219),
+        (SCST, 4, Precision::Fp32, false, 1968),
+        (SCST, 8, Precision::Fp32, false, 2323),
     ];
 
     /// The same with `--device flex`; in such a build LibTorch's libraries are part of the program.
     const FLEX: &[Peak] = &[
-        (CE, 4, Precision::Fp32, false, 2195),
-        (CE, 16, Precision::Fp32, false, 3237),
-        (CE, 16, Precision::Fp32, true, 3188),
-        (CE, 4, Precision::Bf16, false, 2291),
+        (CE, 4, Precision::Fp32, false, 2260),
+        (CE, 16, Precision::Fp32, false, 3095),
+        (CE, 16, Precision::Fp32, true, 3235),
+        (CE, 4, Precision::Bf16, false, 2267),
         (CE, 16, Precision::Bf16, false, 3049),
-        (SCST, 4, Precision::Fp32, false, 1412),
-        (SCST, 8, Precision::Fp32, false, 1724),
+        (SCST, 4, Precision::Fp32, false, 1416),
+        (SCST, 8, Precision::Fp32, false, 1844),
         (SCST, 4, Precision::Bf16, false, 1628),
     ];
 
     /// The same in a build without LibTorch.
     const FLEX_ALONE: &[Peak] = &[(CE, 1, Precision::Fp32, false, 2089), (CE, 4, Precision::Fp32, false, 2099)];
 
-    /// Before `vlp bench ce-step --device flex` computes: 141 MiB with LibTorch, 31 without.
-    const LIBTORCH: u64 = 110 * MIB;
+    /// Before `vlp bench ce-step --device flex` computes: 188 MiB with LibTorch, 31 without.
+    const LIBTORCH: u64 = 157 * MIB;
 
     #[test]
     fn estimates_are_within_a_tenth_of_measured_peaks() {

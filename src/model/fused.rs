@@ -29,8 +29,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 use super::device::is_gpu;
 use super::host_values;
 use host::Host;
-pub use kernels::AS_IT_IS;
 use kernels::Kept;
+pub use kernels::{AS_IT_IS, log_sum_exp};
 
 /// What a dropout keeps of a tensor's values.
 #[derive(Debug, Clone)]

@@ -130,6 +130,20 @@ fn largest(row: &[f32]) -> f32 {
 }
 
 widest! {
+    fn log_sum_exp_to(values: &[f32], out: &mut f32) {
+        let top = largest(values);
+        *out = top + sum(values, |i| exp(values[i] - top)).ln();
+    }
+}
+
+/// `ln Σ eˣ`.
+pub fn log_sum_exp(values: &[f32]) -> f32 {
+    let mut out = 0.0;
+    log_sum_exp_to(values, &mut out);
+    out
+}
+
+widest! {
     fn gelu_piece(x: &[f32], out: &mut [f32]) {
         for (x, y) in x.iter().zip(out) {
             *y = *x * normal_cdf(*x);
@@ -409,6 +423,16 @@ mod tests {
             let x = i as f32 / 100.0;
             let (found, expected) = (f64::from(erf(x)), exact_erf(f64::from(x)));
             assert!((found - expected).abs() <= 3e-7, "erf({x}) = {found}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn the_logarithm_of_a_sum_is_exact_to_a_few_units() {
+        for length in [1, 15, 16, 100, 28_996] {
+            let values: Vec<f32> = (0..length).map(|i| ((i * 7919) % 1000) as f32 / 50.0 - 30.0).collect();
+            let expected = values.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln();
+            let found = f64::from(log_sum_exp(&values));
+            assert!((found - expected).abs() <= 2e-6 * expected.abs().max(1.0), "{length}: {found} for {expected}");
         }
     }
 
