@@ -117,7 +117,7 @@ fn a_missing_region_file_stops_the_run() {
     std::fs::remove_file(folder.path(&format!("{REGIONS}/{PREFIX}_feat{ending}.h5"))).unwrap();
     insta::with_settings!({filters => RUN_FILTERS.to_vec()}, {
         insta::assert_snapshot!(folder.failure(3, &["run", "tiny.toml"]), @r"
-        plan  tiny: 200 captions, 2 epochs of 10 batches, 20 steps, 48,424 parameters, about 35.2 MB memory per process
+        plan  tiny: 200 captions, 2 epochs of 10 batches, 20 steps, 48,424 parameters, about 35.1 MB memory per process
         stage tiny: start runs/tiny/<run id> (no earlier run)
         error: runs/tiny/<run id> failed: rank 0 ended with exit code 3; cause: data; last lines of runs/tiny/<run id>/ranks/0.log:
             <time> INFO  worker started  device=flex  run=runs/tiny/<run id>

@@ -190,7 +190,7 @@ fn a_chain_that_never_ran_starts_from_its_beginning() {
       batch       16 samples × 1 process × 1 accumulated = 16
       steps       504 (126 batches per epoch and process, 4 epochs)
       parameters  1,234,567, vocabulary 120
-      memory      about 444.2 MB per process (14.8 MB weights, gradients, moments; 331.9 MB activations; 97.5 MB program and batches)
+      memory      about 523.1 MB per process (14.8 MB weights, gradients, moments; 400.5 MB activations; 107.8 MB program and batches)
       disk        about 14.8 MB per checkpoint, at most 4 kept: 59.3 MB
       process     rank 0 on auto
                   vlp worker --run [dir]/runs/cc_pretrain/<new run>
@@ -203,7 +203,7 @@ fn a_chain_that_never_ran_starts_from_its_beginning() {
       batch       16 samples × 2 processes × 1 accumulated = 32
       steps       189 (63 batches per epoch and process, 3 epochs)
       parameters  1,234,567, vocabulary 120
-      memory      about 444.2 MB per process (14.8 MB weights, gradients, moments; 331.9 MB activations; 97.5 MB program and batches)
+      memory      about 523.1 MB per process (14.8 MB weights, gradients, moments; 400.5 MB activations; 107.8 MB program and batches)
       disk        about 14.8 MB per checkpoint, at most 3 kept: 44.4 MB
       process     rank 0 on auto
                   vlp worker --run [dir]/runs/coco_ce/<new run>
