@@ -275,7 +275,7 @@ impl Vlp {
         self.map(&mut replace)
     }
 
-    /// Changes the values of the parameters that are `wanted`, by name, where they lie ([`fused::edit`]): `change(name, values)`. Nothing
+    /// Changes the values of the parameters that are `wanted`, by name, where they lie: `change(name, values)`. Nothing
     /// else may hold the model if its values are not to be copied.
     pub fn edit(self, wanted: &dyn Fn(&str) -> bool, change: &mut dyn FnMut(&str, &mut [f32])) -> Self {
         struct Edit<'a> {

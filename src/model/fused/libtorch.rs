@@ -8,7 +8,7 @@ use super::host::Host;
 use crate::model::threads::Pool;
 
 impl Host for LibTorch {
-    const POOL: Pool = Pool::OpenMp;
+    const POOL: Pool = Pool::Rayon;
 
     fn in_order(tensor: TchTensor) -> TchTensor {
         if tensor.tensor.is_contiguous() {
