@@ -90,7 +90,10 @@ fn one_rank(settings: &Settings, device: &str) -> BTreeMap<String, Vec<f32>> {
             let batch = source.batch(1, &share[step]).unwrap();
             let loss = objective.loss(&model, &batch, 1, &device.clone().autodiff(), 0);
             let mut backward = loss.total.div_scalar(2.0).backward();
-            bert_adam::accumulate(&mut gradients, bert_adam::host_gradients(&model, &mut backward));
+            for (name, values) in bert_adam::host_gradients(&model, &mut backward) {
+                let sum: &mut Vec<f32> = gradients.entry(name).or_insert_with(|| vec![0.0; values.len()]);
+                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            }
         }
         model = adam.step(model, gradients).0;
     }

@@ -6,9 +6,9 @@
 //! of an image stops there, where the reference goes on to its last step.
 
 use super::cache::Stepper;
-use crate::model::fused::log_sum_exp;
+use crate::model::fused::{largest, log_sum_exp};
 use crate::model::host_values;
-use crate::model::threads::Pool;
+use crate::model::threads;
 
 /// Added to the log-probability of a word that must not come.
 const BLOCKED: f32 = -10_000.0;
@@ -75,9 +75,8 @@ fn search(mut stepper: Stepper, settings: &BeamSettings, stops: impl Fn(&[Frame]
         let logits = stepper.logits(last.as_deref());
         let [rows, vocabulary] = logits.dims();
         let per_image = rows / active.len();
-        let pool = Pool::of(&logits.device());
         let values = host_values(logits);
-        let found: Vec<Frame> = pool.gather(active.iter().enumerate(), |(slot, image)| {
+        let found: Vec<Frame> = threads::map(active.iter().enumerate(), |(slot, image)| {
             let tops: Vec<Vec<(f32, u32)>> = (0..per_image)
                 .map(|beam| {
                     let row = slot * per_image + beam;
@@ -155,8 +154,7 @@ fn top_words(logits: &[f32], count: usize, banned: &[u32], no_end: Option<u32>) 
     let mut top: Vec<(f32, u32)> = Vec::with_capacity(count + 1);
     for (chunk, logits) in logits.chunks(CHUNK).enumerate() {
         // What is banned or no end only falls.
-        let best = logits.iter().fold(f32::NEG_INFINITY, |best, logit| if *logit > best { *logit } else { best });
-        if top.len() == count && best - shift <= top[count - 1].0 {
+        if top.len() == count && largest(logits) - shift <= top[count - 1].0 {
             continue;
         }
         for (i, logit) in logits.iter().enumerate() {

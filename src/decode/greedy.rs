@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::cache::Stepper;
 use crate::model::host_values;
-use crate::model::threads::Pool;
+use crate::model::threads;
 
 /// Captions as token ids, each up to and with its `end`; at most `steps` words. Stops when all have ended, and images
 /// whose captions have ended leave the batch.
@@ -50,8 +50,7 @@ pub fn greedy_logits(mut stepper: Stepper, steps: usize) -> (Vec<Vec<u32>>, Vec<
 /// Index of the largest logit of each row.
 fn best_words(logits: Tensor<2>) -> Vec<u32> {
     let [_, vocabulary] = logits.dims();
-    let pool = Pool::of(&logits.device());
-    pool.gather(host_values(logits).chunks_exact(vocabulary), best_word)
+    threads::map(host_values(logits).chunks_exact(vocabulary), best_word)
 }
 
 /// Index of the largest logit, the first of equal ones.

@@ -7,7 +7,7 @@ use super::cache::Stepper;
 use super::greedy::best_word;
 use crate::model::host_values;
 use crate::model::layers::mix;
-use crate::model::threads::Pool;
+use crate::model::threads;
 
 /// How far a caption of self-critical training is decoded: to W words, to its end, or to its padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +48,12 @@ pub fn greedy_and_sample(mut stepper: Stepper, extent: Extent, seed: u64) -> (Ve
     for step in 0..extent.words {
         let logits = stepper.logits(last.as_deref());
         let [_, vocabulary] = logits.dims();
-        let pool = Pool::of(&logits.device());
         let values = host_values(logits);
         let word = |(row, image): (&[f32], &usize)| match image.checked_sub(half) {
             None => best_word(row),
             Some(image) => draw_word(row, point(seed, image, step)),
         };
-        let words: Vec<u32> = pool.gather(values.chunks_exact(vocabulary).zip(&active), word);
+        let words: Vec<u32> = threads::map(values.chunks_exact(vocabulary).zip(&active), word);
         for (image, word) in active.iter().zip(&words) {
             captions[*image].push(*word);
         }

@@ -2,7 +2,11 @@
 //!
 //! Which GPU a process of a run takes is decided in `config`; here a name is opened, or refused with what is missing.
 
-use burn::tensor::Device;
+use std::sync::Once;
+
+use burn::tensor::{Device, Tensor};
+
+use super::threads;
 
 /// All devices that a build can have, the fastest first. Those with GPUs also take a number, as in `tch-cuda:1`.
 pub const ALL: [&str; 4] = ["tch-cuda", "cuda", "tch-cpu", "flex"];
@@ -38,9 +42,31 @@ pub fn resolve(name: &str, processes: usize) -> String {
     ALL.iter().copied().find(works).unwrap_or("flex").to_owned()
 }
 
-/// Opens a device by name, without autodiff; `auto` is the fastest.
+/// Opens a device by name, without autodiff; `auto` is the fastest. Loops between its products run on its threads from now on.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
-    find(&resolve(name, 1)).map_err(|(reason, help)| DeviceError { name: name.to_owned(), reason, help })
+    let device =
+        find(&resolve(name, 1)).map_err(|(reason, help)| DeviceError { name: name.to_owned(), reason, help })?;
+    let libtorch_cpu = is_libtorch_cpu(&device);
+    if libtorch_cpu {
+        call_vector_functions(&device);
+    }
+    threads::run_on_openmp(libtorch_cpu);
+    Ok(device)
+}
+
+/// Calls MKL's vector functions a first time, on one value and so on one thread.
+///
+/// MKL looks for the kernel of a function at its first call. When LibTorch makes that call from several threads at once, one of them can
+/// get a kernel of low accuracy for its part (<https://github.com/pytorch/pytorch/issues/188792>): the first loss of a process was off by
+/// 10⁻⁵ in a few of a hundred processes on a loaded machine.
+fn call_vector_functions(device: &Device) {
+    static CALLED: Once = Once::new();
+    CALLED.call_once(|| {
+        let x = Tensor::<1>::from_floats([0.5], device);
+        for function in [Tensor::exp, Tensor::log, Tensor::log1p, Tensor::sqrt, Tensor::erf, Tensor::tanh] {
+            function(x.clone());
+        }
+    });
 }
 
 /// Whether LibTorch computes on the host's processors.

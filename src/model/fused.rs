@@ -30,7 +30,7 @@ use super::device::is_gpu;
 use super::host_values;
 use host::Host;
 use kernels::Kept;
-pub use kernels::{AS_IT_IS, log_sum_exp};
+pub use kernels::{AS_IT_IS, largest, log_sum_exp};
 
 /// What a dropout keeps of a tensor's values.
 #[derive(Debug, Clone)]
@@ -63,9 +63,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) 
 
 /// Three linear maps of the same x `[…, in]` side by side: `weights` `[out, in]`, `biases` `[out]` each → `[…, 3 · out]`.
 pub fn linear_3<const D: usize>(x: Tensor<D>, weights: [Tensor<2>; 3], biases: [Tensor<1>; 3]) -> Tensor<D> {
-    let [w1, w2, w3] = weights.map(Tensor::into_dispatch);
-    let [b1, b2, b3] = biases.map(Tensor::into_dispatch);
-    Tensor::from_dispatch(Dispatch::fused_linear_3(x.into_dispatch(), w1, w2, w3, b1, b2, b3))
+    linear(x, Tensor::cat(weights.into(), 0), Tensor::cat(biases.into(), 0))
 }
 
 /// Self-attention with `heads` heads: `together` `[B, T, 3 · H]` holds queries, keys and values side by side; `bias` `[B, 1, T, T]`, which gets
@@ -187,16 +185,6 @@ pub trait PlainOps: Backend {
 pub trait FusedOps: Backend {
     /// See [`linear`].
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
-    /// See [`linear_3`].
-    fn fused_linear_3(
-        x: FloatTensor<Self>,
-        weight_1: FloatTensor<Self>,
-        weight_2: FloatTensor<Self>,
-        weight_3: FloatTensor<Self>,
-        bias_1: FloatTensor<Self>,
-        bias_2: FloatTensor<Self>,
-        bias_3: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
     /// See [`attention`].
     fn fused_attention(
         together: FloatTensor<Self>,
@@ -270,18 +258,6 @@ macro_rules! without_gradient {
                 bias: FloatTensor<Self>,
             ) -> FloatTensor<Self> {
                 host::linear::<Self>(x, weight, bias)
-            }
-            fn fused_linear_3(
-                x: FloatTensor<Self>,
-                weight_1: FloatTensor<Self>,
-                weight_2: FloatTensor<Self>,
-                weight_3: FloatTensor<Self>,
-                bias_1: FloatTensor<Self>,
-                bias_2: FloatTensor<Self>,
-                bias_3: FloatTensor<Self>,
-            ) -> FloatTensor<Self> {
-                let weights = host::stacked::<Self>([weight_1, weight_2, weight_3]);
-                host::linear::<Self>(x, weights, host::stacked::<Self>([bias_1, bias_2, bias_3]))
             }
             fn fused_attention(
                 together: FloatTensor<Self>,

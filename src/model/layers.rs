@@ -17,7 +17,7 @@ use super::device::is_gpu;
 use super::fused::{self, AS_IT_IS, Mask};
 use super::masks;
 use super::packed::{Packed, Then};
-use super::threads::Pool;
+use super::threads;
 use super::transfer::{floats, integers};
 
 pub use super::masks::mix;
@@ -115,7 +115,7 @@ impl LayerNorm {
     /// `forward(dropout(x) + residual)`, all `[…, size]`.
     pub fn forward_sum<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
         if fused::applies(&x) && fused::applies(&residual) {
-            let mask = host_mask(Pool::of(&x.device()), x.dims(), prob, pass);
+            let mask = host_mask(x.dims(), prob, pass);
             return fused::add_norm(x, residual, mask, self.weight.val(), self.bias.val(), self.eps);
         }
         self.forward(dropout(x, prob, pass) + residual)
@@ -190,7 +190,6 @@ impl Part {
     /// samples that have no dropout.
     fn values<T: Copy + Send + Sync>(
         &self,
-        pool: Pool,
         shape: &[usize],
         without: T,
         at: impl Fn(usize) -> T + Send + Sync,
@@ -200,7 +199,7 @@ impl Part {
         };
         let of_sample = heads * self.rows.len() * columns.len();
         let mut mask = vec![without; self.samples.len() * of_sample];
-        pool.each(mask.chunks_mut(of_sample.max(1)).zip(&self.samples), |(values, sample)| {
+        threads::each(mask.chunks_mut(of_sample.max(1)).zip(&self.samples), |(values, sample)| {
             let Some(sample) = sample else { return };
             for (i, values) in values.chunks_exact_mut(columns.len().max(1)).enumerate() {
                 let (head, row) = (i / self.rows.len(), self.rows[i % self.rows.len()]);
@@ -214,9 +213,9 @@ impl Part {
     }
 
     /// The elements of the larger tensor's mask that stand at the places of `shape`, in order.
-    fn mask(&self, pool: Pool, shape: &[usize], prob: f64, key: u64) -> Vec<f32> {
+    fn mask(&self, shape: &[usize], prob: f64, key: u64) -> Vec<f32> {
         let scale = masks::scale(prob);
-        self.values(pool, shape, 1.0, |place| f32::from(masks::is_kept(place, prob, key)) * scale)
+        self.values(shape, 1.0, |place| f32::from(masks::is_kept(place, prob, key)) * scale)
     }
 
     /// [`Part::mask`], computed on `device`, flat.
@@ -251,7 +250,7 @@ impl Part {
 /// Dropout with probability `prob`: kept values are scaled by 1/(1 − prob).
 pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D> {
     if fused::applies(&x) {
-        return match host_mask(Pool::of(&x.device()), x.dims(), prob, pass) {
+        return match host_mask(x.dims(), prob, pass) {
             Some(mask) => fused::drop_out(x, mask),
             None => x,
         };
@@ -262,13 +261,8 @@ pub fn dropout<const D: usize>(x: Tensor<D>, prob: f64, pass: Pass) -> Tensor<D>
     let factors = match pass {
         Pass::Part(_, part) if is_gpu(&device) => part.mask_on_device(&x.dims(), prob, key, &device),
         _ if is_gpu(&device) => masks::on_device(size, prob, key, &device),
-        Pass::Part(_, part) => {
-            Tensor::from_data(part.mask(Pool::of(&device), &x.dims(), prob, key).as_slice(), &device)
-        }
-        _ => Tensor::from_data(
-            masks::factors(&masks::on_host(Pool::of(&device), size, prob, key), prob).as_slice(),
-            &device,
-        ),
+        Pass::Part(_, part) => Tensor::from_data(part.mask(&x.dims(), prob, key).as_slice(), &device),
+        _ => Tensor::from_data(masks::factors(&masks::on_host(size, prob, key), prob).as_slice(), &device),
     };
     let (kind, shape) = (x.dtype(), x.shape());
     exact(x).mul(factors.reshape(shape)).cast(kind)
@@ -318,7 +312,7 @@ pub fn attention_over(
     }
     let device = queries.device();
     let bias = bias.cloned().unwrap_or_else(|| Tensor::zeros(shape, &device.clone().inner()));
-    let mask = host_mask(Pool::of(&device), [batch, heads, count, length], prob, pass);
+    let mask = host_mask([batch, heads, count, length], prob, pass);
     Some(fused::attention_over(queries.clone(), keys.clone(), values.clone(), bias, mask))
 }
 
@@ -348,7 +342,7 @@ pub fn attention_cached(
 ) -> Tensor<3> {
     let [rows, count, _] = queries.dims();
     let ([_, heads, places, _], [_, _, words, _]) = (image[1].dims(), text[0].dims());
-    let mask = host_mask(Pool::of(&queries.device()), [rows, heads, count, places + words], prob, pass);
+    let mask = host_mask([rows, heads, count, places + words], prob, pass);
     fused::attention_cached(queries, image, text, bias, mask)
 }
 
@@ -368,16 +362,16 @@ pub fn self_attention(
         return None;
     }
     let together = fused::linear_3(x.clone(), maps.map(|map| map.weight.val()), maps.map(|map| map.bias.val()));
-    let mask = host_mask(Pool::of(&x.device()), [batch, heads, length, length], prob, pass);
+    let mask = host_mask([batch, heads, length, length], prob, pass);
     Some(fused::attention(together, bias.clone(), heads, mask))
 }
 
 /// The next mask of the pass, for a tensor of this shape; none where nothing is dropped.
-fn host_mask<const D: usize>(pool: Pool, shape: [usize; D], prob: f64, pass: Pass) -> Option<Mask> {
+fn host_mask<const D: usize>(shape: [usize; D], prob: f64, pass: Pass) -> Option<Mask> {
     let key = next_key(prob, pass)?;
     let bytes = match pass {
-        Pass::Part(_, part) => part.values(pool, &shape, AS_IT_IS, |place| masks::is_kept(place, prob, key)),
-        _ => masks::on_host(pool, shape.iter().product(), prob, key),
+        Pass::Part(_, part) => part.values(&shape, AS_IT_IS, |place| masks::is_kept(place, prob, key)),
+        _ => masks::on_host(shape.iter().product(), prob, key),
     };
     Some(Mask { bytes: Arc::new(bytes), scale: masks::scale(prob) })
 }
@@ -417,7 +411,7 @@ mod tests {
             for part in some.map(|samples| Part { samples, ..part.clone() }) {
                 for shape in [vec![part.samples.len(), 2, 2, 2], vec![part.samples.len(), 2, 6]] {
                     let found = host_values(part.mask_on_device(&shape, 0.5, 99, &device));
-                    assert_eq!(found, part.mask(Pool::Rayon, &shape, 0.5, 99), "{name} {shape:?}");
+                    assert_eq!(found, part.mask(&shape, 0.5, 99), "{name} {shape:?}");
                 }
             }
         }

@@ -6,7 +6,7 @@
 use burn::tensor::{Bool, Device, Int, IntDType, Tensor};
 use rayon::prelude::*;
 
-use super::threads::Pool;
+use super::threads;
 use super::widest::widest;
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -36,12 +36,12 @@ pub(super) fn scale(prob: f64) -> f32 {
     (1.0 / (1.0 - prob)) as f32
 }
 
-/// Computed by `pool`, of the first `size` elements: 1 for one that is kept, 0 for one that is dropped.
-pub(super) fn on_host(pool: Pool, size: usize, prob: f64, key: u64) -> Vec<u8> {
+/// Of the first `size` elements: 1 for one that is kept, 0 for one that is dropped.
+pub(super) fn on_host(size: usize, prob: f64, key: u64) -> Vec<u8> {
     const CHUNK: usize = 1 << 14;
     let threshold = threshold(prob);
     let mut kept = vec![0u8; size];
-    pool.each(kept.chunks_mut(CHUNK).enumerate(), |(chunk, values)| {
+    threads::each(kept.chunks_mut(CHUNK).enumerate(), |(chunk, values)| {
         let base = key.wrapping_add(((chunk * CHUNK / 2) as u64).wrapping_mul(GOLDEN));
         piece(base, threshold, values);
     });
@@ -120,10 +120,10 @@ mod tests {
 
     #[test]
     fn a_mask_depends_on_its_key_alone_and_keeps_the_mean() {
-        let a = on_host(Pool::Rayon, 100_000, 0.1, 7);
-        assert_eq!(a, on_host(Pool::Rayon, 100_000, 0.1, 7));
-        assert_ne!(a, on_host(Pool::Rayon, 100_000, 0.1, 8));
-        assert_eq!(a[..1001], on_host(Pool::Rayon, 1001, 0.1, 7)[..]);
+        let a = on_host(100_000, 0.1, 7);
+        assert_eq!(a, on_host(100_000, 0.1, 7));
+        assert_ne!(a, on_host(100_000, 0.1, 8));
+        assert_eq!(a[..1001], on_host(1001, 0.1, 7)[..]);
         assert!((0..100_000).all(|place| a[place] == is_kept(place, 0.1, 7)));
         let dropped = a.iter().filter(|kept| **kept == 0).count();
         assert_eq!(dropped, 9992);
@@ -139,7 +139,7 @@ mod tests {
             // Keys with all sorts of signs, an odd number of elements.
             for key in [0, 7, mix(7), u64::MAX, 1 << 63, key(mix(3), 5)] {
                 for prob in [0.1, 0.5] {
-                    let expected = factors(&on_host(Pool::Rayon, 9_999, prob, key), prob);
+                    let expected = factors(&on_host(9_999, prob, key), prob);
                     assert_eq!(host_values(on_device(9_999, prob, key, &device)), expected, "{name} {key:x} {prob}");
                     let places: Vec<i64> = (0..9_999).rev().step_by(7).collect();
                     let some: Vec<f32> = places.iter().map(|place| expected[*place as usize]).collect();

@@ -13,12 +13,11 @@ use std::collections::BTreeMap;
 
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
-use rayon::prelude::*;
 
 use super::schedule;
 use crate::config::TrainSettings;
 use crate::model::vlp::reference_key;
-use crate::model::{Vlp, fused, host_floats};
+use crate::model::{Vlp, fused, host_floats, threads};
 
 /// Elements a thread works on at a time.
 const CHUNK: usize = 1 << 14;
@@ -63,22 +62,6 @@ pub(super) fn take_gradients<T>(
     take.taken
 }
 
-/// Adds `more` to `sum`, parameter by parameter.
-pub fn accumulate(sum: &mut HostGradients, more: HostGradients) {
-    for (name, values) in more {
-        match sum.get_mut(&name) {
-            None => {
-                sum.insert(name, values);
-            }
-            Some(total) => total.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(t, v)| {
-                for (t, v) in t.iter_mut().zip(v) {
-                    *t += v;
-                }
-            }),
-        }
-    }
-}
-
 /// Moments of one parameter.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Moments {
@@ -114,19 +97,24 @@ impl BertAdam {
 
     /// One update of every parameter that has a gradient. Returns the model and the norm of all gradients before clipping.
     pub fn step(&mut self, model: Vlp, gradients: HostGradients) -> (Vlp, f64) {
-        let norms = Norms::of(&gradients, |values, take| take(values));
-        let model = model.edit(&|name| gradients.contains_key(name), &mut |name, values| {
-            self.update(name, values, &gradients[name], norms.of_one(name));
-        });
-        (model, norms.of_all())
+        self.step_read(model, &gradients, |values, take| take(values))
     }
 
     /// As [`BertAdam::step`], with gradients where the engine has them.
     pub(super) fn step_with(&mut self, model: Vlp, gradients: &BTreeMap<String, Tensor<1>>) -> (Vlp, f64) {
-        let norms = Norms::of(gradients, |values, take| fused::read(values, take));
+        self.step_read(model, gradients, |values, take| fused::read(values, take))
+    }
+
+    /// `read` shows the values of one gradient.
+    fn step_read<T: Sync>(
+        &mut self,
+        model: Vlp,
+        gradients: &BTreeMap<String, T>,
+        read: impl Fn(&T, &mut dyn FnMut(&[f32])) + Sync,
+    ) -> (Vlp, f64) {
+        let norms = Norms::of(gradients, &read);
         let model = model.edit(&|name| gradients.contains_key(name), &mut |name, values| {
-            let norm = norms.of_one(name);
-            fused::read(&gradients[name], &mut |gradient| self.update(name, values, gradient, norm));
+            read(&gradients[name], &mut |gradient| self.update(name, values, gradient, norms.of_one(name)));
         });
         (model, norms.of_all())
     }
@@ -149,18 +137,16 @@ impl BertAdam {
             second: vec![0.0; values.len()],
         });
         moments.steps += 1;
-        let first = moments.first.par_chunks_mut(CHUNK);
-        let second = moments.second.par_chunks_mut(CHUNK);
-        values.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(first.zip(second)).for_each(
-            |((p, g), (m, v))| {
-                for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                    let g = g * clip;
-                    *m = *m * b1 + g * c1;
-                    *v = *v * b2 + g * g * c2;
-                    *p -= rate * (*m / (v.sqrt() + eps) + decay * *p);
-                }
-            },
-        );
+        let moments = moments.first.chunks_mut(CHUNK).zip(moments.second.chunks_mut(CHUNK));
+        let pieces = values.chunks_mut(CHUNK).zip(gradient.chunks(CHUNK)).zip(moments);
+        threads::each(pieces, |((p, g), (m, v))| {
+            for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                let g = g * clip;
+                *m = *m * b1 + g * c1;
+                *v = *v * b2 + g * g * c2;
+                *p -= rate * (*m / (v.sqrt() + eps) + decay * *p);
+            }
+        });
     }
 }
 
@@ -170,12 +156,12 @@ struct Norms(BTreeMap<String, f64>);
 impl Norms {
     /// Those of `gradients`, several at a time; `read` shows the values of one.
     fn of<T: Sync>(gradients: &BTreeMap<String, T>, read: impl Fn(&T, &mut dyn FnMut(&[f32])) + Sync) -> Self {
-        let norms = gradients.par_iter().map(|(name, gradient)| {
+        let norms = threads::map(gradients.iter(), |(name, gradient)| {
             let mut norm = 0.0;
             read(gradient, &mut |values| norm = reference_norm(values));
             (name.clone(), norm)
         });
-        Self(norms.collect())
+        Self(norms.into_iter().collect())
     }
 
     fn of_one(&self, name: &str) -> f64 {

@@ -12,7 +12,7 @@
 use gemm::Parallelism;
 
 use super::kernels::{Kept, drop_out_here, softmax, softmax_backward};
-use crate::model::threads::Pool;
+use crate::model::threads;
 
 /// B, Q, K, A and D.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +193,6 @@ fn product(
 /// `bias` `[B · Q, K]` is added to the scores; `kept` of the weights `[B, A, Q, K]`. Gives the softmax `weights` `[B, A, Q, K]` and the
 /// `context` `[B, Q, H]`.
 pub fn forward(
-    pool: Pool,
     sizes: Sizes,
     inputs: Inputs,
     bias: &[f32],
@@ -204,7 +203,7 @@ pub fn forward(
     let Sizes { queries, keys, heads, size, .. } = sizes;
     let of_sample = heads * sizes.scores();
     let samples = weights.chunks_mut(of_sample.max(1)).zip(context.chunks_mut(sizes.context().sample.max(1)));
-    pool.each(samples.enumerate(), |(sample, (weights, context))| {
+    threads::each(samples.enumerate(), |(sample, (weights, context))| {
         let bias = &bias[sample * sizes.scores()..][..sizes.scores()];
         let mut left = vec![0f32; sizes.scores()];
         for (head, weights) in weights.chunks_exact_mut(sizes.scores()).enumerate() {
@@ -221,7 +220,6 @@ pub fn forward(
 
 /// The gradients at the inputs, from that at the context and what [`forward`] gave.
 pub fn backward(
-    pool: Pool,
     sizes: Sizes,
     inputs: Inputs,
     kept: Option<Kept>,
@@ -232,7 +230,7 @@ pub fn backward(
     let Sizes { queries, keys, heads, size, .. } = sizes;
     let of_sample = heads * sizes.scores();
     let samples = weights.chunks(of_sample.max(1)).zip(outputs.split(inputs.layouts));
-    pool.each(samples.enumerate(), |(sample, (weights, mut outputs))| {
+    threads::each(samples.enumerate(), |(sample, (weights, mut outputs))| {
         let mut scores = vec![0f32; sizes.scores()];
         let square = sizes.square();
         for (head, weights) in weights.chunks_exact(sizes.scores()).enumerate() {

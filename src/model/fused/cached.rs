@@ -4,7 +4,7 @@
 //! The image's keys lie with their columns in order, so that a step over all of its places is a step over one row of memory.
 
 use super::kernels::{Kept, dot, softmax};
-use crate::model::threads::Pool;
+use crate::model::threads;
 use crate::model::widest::widest;
 
 /// Sizes of a step.
@@ -162,7 +162,9 @@ widest! {
 }
 
 /// `dropout(softmax(q·kᵀ/√D + bias))·v` over image and text: `[N, q, A · D]`.
-pub fn forward(pool: Pool, sizes: Sizes, inputs: Inputs, out: &mut [f32]) {
+pub fn forward(sizes: Sizes, inputs: Inputs, out: &mut [f32]) {
     let of_image = sizes.beams * sizes.queries * sizes.heads * sizes.size;
-    pool.each(out.chunks_mut(of_image.max(1)).enumerate(), |(image, out)| self::of_image(sizes, inputs, image, out));
+    threads::each(out.chunks_mut(of_image.max(1)).enumerate(), |(image, out)| {
+        self::of_image(sizes, inputs, image, out)
+    });
 }

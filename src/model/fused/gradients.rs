@@ -8,79 +8,35 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, OpsPrep};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
-use burn::tensor::Slice;
 
 use super::attention::{self, Outputs};
 use super::host::{self, Host, Normalised, as_rows, with_last};
 use super::{FusedOps, Mask, kernels};
 
-/// Gradients of linear maps: at x, at the weights, at the bias, each where it is `wanted`. `x` and `weight` are there where they are
-/// needed.
-fn linear_backward<B: Host>(
-    gradient: FloatTensor<B>,
-    x: Option<FloatTensor<B>>,
-    weight: Option<FloatTensor<B>>,
-    bias: bool,
-) -> [Option<FloatTensor<B>>; 3] {
-    let shape = gradient.shape();
-    let width = shape[shape.num_dims() - 1];
-    let gradient = as_rows::<B>(gradient);
-    let at_bias = bias.then(|| B::of(&kernels::sum_rows(B::POOL, B::values(&gradient), width)));
-    let at_weight = x.map(|x| B::float_matmul(B::float_swap_dims(gradient.clone(), 0, 1), as_rows::<B>(x)));
-    let at_x = weight.map(|weight| {
-        let shape = with_last(&shape, weight.shape()[1]);
-        B::float_reshape(B::float_matmul(gradient, weight), shape)
-    });
-    [at_x, at_weight, at_bias]
-}
-
-/// What the backward pass of a linear map reads: x where the weights have a gradient, the weights where x has one.
-type LinearState<B> = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
-
 #[derive(Debug)]
 struct LinearStep;
 
 impl<B: Host> Backward<B, 3> for LinearStep {
-    type State = LinearState<B>;
+    /// x where the weights have a gradient, the weights where x has one.
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let (x, weight) = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
-        let found = linear_backward::<B>(gradient, x, weight, ops.parents[2].is_some());
-        for (node, found) in ops.parents.into_iter().zip(found) {
-            if let (Some(node), Some(found)) = (node, found) {
-                gradients.register::<B>(node.id, found);
-            }
+        let shape = gradient.shape();
+        let width = shape[shape.num_dims() - 1];
+        let gradient = as_rows::<B>(gradient);
+        let [at_x, at_weight, at_bias] = ops.parents;
+        if let Some(node) = at_bias {
+            gradients.register::<B>(node.id, B::of(&kernels::sum_rows(B::values(&gradient), width)));
         }
-    }
-}
-
-/// Parents: x, three weights, three biases. The state has the weights one below the other.
-#[derive(Debug)]
-struct Linear3Step;
-
-impl<B: Host> Backward<B, 7> for Linear3Step {
-    type State = LinearState<B>;
-
-    fn backward(self, ops: Ops<Self::State, 7>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let (x, weight) = ops.state;
-        let gradient = gradients.consume::<B>(&ops.node);
-        let [at_x, weights @ .., b1, b2, b3] = ops.parents;
-        let biases = [b1, b2, b3];
-        let found = linear_backward::<B>(gradient, x, weight, biases.iter().any(Option::is_some));
-        let [of_x, of_weights, of_biases] = found;
-        if let (Some(node), Some(found)) = (at_x, of_x) {
+        if let (Some(node), Some(x)) = (at_weight, x) {
+            let found = B::float_matmul(B::float_swap_dims(gradient.clone(), 0, 1), as_rows::<B>(x));
             gradients.register::<B>(node.id, found);
         }
-        for (nodes, found) in [(weights, of_weights), (biases, of_biases)] {
-            let Some(found) = found else { continue };
-            let rows = found.shape()[0] / nodes.len();
-            for (i, node) in nodes.into_iter().enumerate() {
-                if let Some(node) = node {
-                    let own = Slice::from(i * rows..(i + 1) * rows);
-                    gradients.register::<B>(node.id, B::float_slice(found.clone(), &[own]));
-                }
-            }
+        if let (Some(node), Some(weight)) = (at_x, weight) {
+            let shape = with_last(&shape, weight.shape()[1]);
+            gradients.register::<B>(node.id, B::float_reshape(B::float_matmul(gradient, weight), shape));
         }
     }
 }
@@ -101,7 +57,7 @@ impl<B: Host> Backward<B, 1> for AttentionStep {
             let inputs = host::inputs_together::<B>(sizes, &together);
             let [weights, gradient] = [&weights, &gradient].map(B::values);
             let (kept, outputs) = (mask.as_ref().map(Mask::kept), Outputs::Together(B::values_mut(&mut found)));
-            attention::backward(B::POOL, sizes, inputs, kept, weights, gradient, outputs);
+            attention::backward(sizes, inputs, kept, weights, gradient, outputs);
             gradients.register::<B>(node.id, found);
         }
     }
@@ -123,7 +79,7 @@ impl<B: Host> Backward<B, 3> for AttentionOverStep {
         let inputs = host::inputs_apart::<B>(sizes, &parts);
         let [weights, gradient] = [&weights, &gradient].map(B::values);
         let (kept, outputs) = (mask.as_ref().map(Mask::kept), Outputs::Apart(found.each_mut().map(B::values_mut)));
-        attention::backward(B::POOL, sizes, inputs, kept, weights, gradient, outputs);
+        attention::backward(sizes, inputs, kept, weights, gradient, outputs);
         for (node, found) in ops.parents.into_iter().zip(found) {
             if let Some(node) = node {
                 gradients.register::<B>(node.id, found);
@@ -142,7 +98,7 @@ impl<B: Host> Backward<B, 1> for GeluStep {
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(node)] = ops.parents {
             let mut gradient = B::own(gradient);
-            kernels::gelu_backward(B::POOL, B::values(&ops.state), B::values_mut(&mut gradient));
+            kernels::gelu_backward(B::values(&ops.state), B::values_mut(&mut gradient));
             gradients.register::<B>(node.id, gradient);
         }
     }
@@ -180,7 +136,7 @@ impl<B: Host> NormState<B> {
     fn gradients(&self, gradient: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let mut gradient = B::own(gradient);
         let (weight, normal) = (B::values(&self.weight), B::values(&self.normal));
-        let found = kernels::add_norm_backward(B::POOL, weight, normal, &self.inverse, B::values_mut(&mut gradient));
+        let found = kernels::add_norm_backward(weight, normal, &self.inverse, B::values_mut(&mut gradient));
         [gradient, B::of(&found.weight), B::of(&found.bias)]
     }
 }
@@ -229,31 +185,6 @@ impl<B: Host + FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             OpsKind::UnTracked(step) => step.finish(host::linear::<B>(x, weight, bias)),
             OpsKind::Tracked(step) => {
                 let state = (weight_trains.then(|| x.clone()), x_trains.then(|| weight.clone()));
-                step.finish(state, host::linear::<B>(x, weight, bias))
-            }
-        }
-    }
-
-    fn fused_linear_3(
-        x: FloatTensor<Self>,
-        weight_1: FloatTensor<Self>,
-        weight_2: FloatTensor<Self>,
-        weight_3: FloatTensor<Self>,
-        bias_1: FloatTensor<Self>,
-        bias_2: FloatTensor<Self>,
-        bias_3: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let (x_trains, weights_train) =
-            (x.is_tracked(), [&weight_1, &weight_2, &weight_3].iter().any(|weight| weight.is_tracked()));
-        let all = [x, weight_1, weight_2, weight_3, bias_1, bias_2, bias_3];
-        let nodes = all.each_ref().map(|tensor| tensor.node());
-        let [x, weight_1, weight_2, weight_3, bias_1, bias_2, bias_3] = all.map(|tensor| tensor.into_primitive());
-        let weight = host::stacked::<B>([weight_1, weight_2, weight_3]);
-        let bias = host::stacked::<B>([bias_1, bias_2, bias_3]);
-        match Linear3Step.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(host::linear::<B>(x, weight, bias)),
-            OpsKind::Tracked(step) => {
-                let state = (weights_train.then(|| x.clone()), x_trains.then(|| weight.clone()));
                 step.finish(state, host::linear::<B>(x, weight, bias))
             }
         }

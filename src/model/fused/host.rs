@@ -9,13 +9,9 @@ use super::Mask;
 use super::attention::{self, Inputs, Sizes};
 use super::cached;
 use super::kernels::{self, Norm};
-use crate::model::threads::Pool;
 
 /// An engine whose tensors lie in the memory of this process. All tensors are f32.
 pub trait Host: Backend {
-    /// The threads of its products.
-    const POOL: Pool;
-
     /// The values in the order of the axes.
     fn in_order(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -64,15 +60,10 @@ pub fn linear<B: Host>(x: FloatTensor<B>, weight: FloatTensor<B>, bias: FloatTen
     B::float_reshape(B::product_with_bias(as_rows::<B>(x), weight, bias), shape)
 }
 
-/// Three tensors, one behind the other along the first axis.
-pub fn stacked<B: Host>(parts: [FloatTensor<B>; 3]) -> FloatTensor<B> {
-    B::float_cat(parts.into(), 0)
-}
-
 /// [`super::gelu`] of a tensor in order.
 pub fn gelu<B: Host>(x: &FloatTensor<B>) -> FloatTensor<B> {
     let mut out = B::blank(x.shape());
-    kernels::gelu(B::POOL, B::values(x), B::values_mut(&mut out));
+    kernels::gelu(B::values(x), B::values_mut(&mut out));
     out
 }
 
@@ -80,7 +71,7 @@ pub fn gelu<B: Host>(x: &FloatTensor<B>) -> FloatTensor<B> {
 pub fn drop_out<B: Host>(x: FloatTensor<B>, mask: &Mask) -> FloatTensor<B> {
     let x = B::in_order(x);
     let mut out = B::blank(x.shape());
-    kernels::drop_out(B::POOL, mask.kept(), B::values(&x), B::values_mut(&mut out));
+    kernels::drop_out(mask.kept(), B::values(&x), B::values_mut(&mut out));
     out
 }
 
@@ -109,7 +100,7 @@ pub fn attention<B: Host>(
     let mut context = B::blank(Shape::new([samples, queries, heads * size]));
     let kept = mask.map(Mask::kept);
     let (of_weights, of_context) = (B::values_mut(&mut weights), B::values_mut(&mut context));
-    attention::forward(B::POOL, sizes, inputs, B::values(&bias), kept, of_weights, of_context);
+    attention::forward(sizes, inputs, B::values(&bias), kept, of_weights, of_context);
     (weights, context)
 }
 
@@ -152,7 +143,7 @@ pub fn attention_cached<B: Host>(
         kept: mask.map(Mask::kept),
     };
     let mut out = B::blank(shape);
-    cached::forward(B::POOL, sizes, inputs, B::values_mut(&mut out));
+    cached::forward(sizes, inputs, B::values_mut(&mut out));
     out
 }
 
@@ -184,13 +175,11 @@ pub fn norm<B: Host>(
     let norm = Norm { weight: B::values(&weight), bias: B::values(&bias), eps };
     let residual = residual.as_ref().map(B::values);
     let rows = B::values_mut(&mut normal);
-    kernels::add_norm(B::POOL, norm, mask.map(Mask::kept), residual, rows, &mut inverse, B::values_mut(&mut out));
+    kernels::add_norm(norm, mask.map(Mask::kept), residual, rows, &mut inverse, B::values_mut(&mut out));
     Normalised { normal, inverse, out }
 }
 
 impl Host for Flex {
-    const POOL: Pool = Pool::Rayon;
-
     fn in_order(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
         if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
     }
@@ -227,7 +216,7 @@ impl Host for Flex {
     ) -> FloatTensor<Self> {
         let mut y = Self::own(Self::float_matmul(x, Self::float_swap_dims(weight, 0, 1)));
         let bias = Self::in_order(bias);
-        kernels::add_rows(Self::POOL, Self::values_mut(&mut y), Self::values(&bias));
+        kernels::add_rows(Self::values_mut(&mut y), Self::values(&bias));
         y
     }
 }

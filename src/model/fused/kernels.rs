@@ -3,7 +3,7 @@
 //! Each reads and writes its values once. Rows are shared among threads in pieces of fixed size and sums are kept in sixteen
 //! lanes, so that the bits are the same for any number of threads and with vectors of any width.
 
-use crate::model::threads::Pool;
+use crate::model::threads;
 use crate::model::widest::widest;
 
 /// Rows of a piece.
@@ -116,8 +116,9 @@ fn sum(row: &[f32], term: impl Fn(usize) -> f32) -> f32 {
     total
 }
 
+/// The largest value.
 #[inline(always)]
-fn largest(row: &[f32]) -> f32 {
+pub fn largest(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = row.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -161,13 +162,13 @@ widest! {
 }
 
 /// `x·Φ(x)`.
-pub fn gelu(pool: Pool, x: &[f32], out: &mut [f32]) {
-    pool.each(x.chunks(PIECE).zip(out.chunks_mut(PIECE)), |(x, out)| gelu_piece(x, out));
+pub fn gelu(x: &[f32], out: &mut [f32]) {
+    threads::each(x.chunks(PIECE).zip(out.chunks_mut(PIECE)), |(x, out)| gelu_piece(x, out));
 }
 
 /// Makes the gradient at the result that at `x`: times `Φ(x) + x·φ(x)`.
-pub fn gelu_backward(pool: Pool, x: &[f32], grad: &mut [f32]) {
-    pool.each(x.chunks(PIECE).zip(grad.chunks_mut(PIECE)), |(x, grad)| gelu_backward_piece(x, grad));
+pub fn gelu_backward(x: &[f32], grad: &mut [f32]) {
+    threads::each(x.chunks(PIECE).zip(grad.chunks_mut(PIECE)), |(x, grad)| gelu_backward_piece(x, grad));
 }
 
 widest! {
@@ -181,8 +182,8 @@ widest! {
 }
 
 /// Adds `bias` to each row.
-pub fn add_rows(pool: Pool, out: &mut [f32], bias: &[f32]) {
-    pool.each(out.chunks_mut(ROWS * bias.len().max(1)), |rows| add_rows_piece(rows, bias));
+pub fn add_rows(out: &mut [f32], bias: &[f32]) {
+    threads::each(out.chunks_mut(ROWS * bias.len().max(1)), |rows| add_rows_piece(rows, bias));
 }
 
 widest! {
@@ -196,8 +197,8 @@ widest! {
 }
 
 /// The sum of all rows of `width` values.
-pub fn sum_rows(pool: Pool, values: &[f32], width: usize) -> Vec<f32> {
-    let parts = pool.gather(values.chunks(ROWS * width.max(1)), |rows| {
+pub fn sum_rows(values: &[f32], width: usize) -> Vec<f32> {
+    let parts = threads::map(values.chunks(ROWS * width.max(1)), |rows| {
         let mut total = vec![0f32; width];
         sum_rows_piece(rows, &mut total);
         total
@@ -309,7 +310,6 @@ widest! {
 /// `normal` holds x and becomes the normalised rows of `dropout(x) + residual`; `inverse` their 1/√(variance + ε); `out` the
 /// normalised rows with weight and bias.
 pub fn add_norm(
-    pool: Pool,
     norm: Norm,
     kept: Option<Kept>,
     residual: Option<&[f32]>,
@@ -319,7 +319,7 @@ pub fn add_norm(
 ) {
     let piece = ROWS * norm.weight.len().max(1);
     let rows = normal.chunks_mut(piece).zip(out.chunks_mut(piece)).zip(inverse.chunks_mut(ROWS));
-    pool.each(rows.enumerate(), |(i, ((normal, out), inverse))| {
+    threads::each(rows.enumerate(), |(i, ((normal, out), inverse))| {
         let kept = kept.map(|kept| kept.part(i * piece, normal.len()));
         let residual = residual.map(|residual| &residual[i * piece..][..normal.len()]);
         add_norm_piece(norm, kept, residual, normal, inverse, out);
@@ -363,17 +363,11 @@ widest! {
 }
 
 /// Makes the gradient at the result of [`add_norm`] that at the sum, which is also that at the residual.
-pub fn add_norm_backward(
-    pool: Pool,
-    weight: &[f32],
-    normal: &[f32],
-    inverse: &[f32],
-    grad: &mut [f32],
-) -> NormGradients {
+pub fn add_norm_backward(weight: &[f32], normal: &[f32], inverse: &[f32], grad: &mut [f32]) -> NormGradients {
     let width = weight.len();
     let piece = ROWS * width.max(1);
     let rows = normal.chunks(piece).zip(inverse.chunks(ROWS)).zip(grad.chunks_mut(piece));
-    let parts = pool.gather(rows, |((normal, inverse), grad)| {
+    let parts = threads::map(rows, |((normal, inverse), grad)| {
         let (mut at_weight, mut at_bias) = (vec![0f32; width], vec![0f32; width]);
         add_norm_backward_piece(weight, normal, inverse, grad, &mut at_weight, &mut at_bias);
         (at_weight, at_bias)
@@ -392,8 +386,8 @@ widest! {
 }
 
 /// Dropout: what is kept times its scale, 0 for what is not.
-pub fn drop_out(pool: Pool, kept: Kept, values: &[f32], out: &mut [f32]) {
-    pool.each(out.chunks_mut(PIECE).zip(values.chunks(PIECE)).enumerate(), |(i, (out, values))| {
+pub fn drop_out(kept: Kept, values: &[f32], out: &mut [f32]) {
+    threads::each(out.chunks_mut(PIECE).zip(values.chunks(PIECE)).enumerate(), |(i, (out, values))| {
         drop_out_here(kept.part(i * PIECE, values.len()), values, out);
     });
 }
@@ -445,6 +439,6 @@ mod tests {
         }
         let values: Vec<f32> = (0..3 * 70).map(|i| (i % 7) as f32).collect();
         let expected: Vec<f32> = (0..3).map(|c| values.iter().skip(c).step_by(3).sum()).collect();
-        assert_eq!(sum_rows(Pool::Rayon, &values, 3), expected);
+        assert_eq!(sum_rows(&values, 3), expected);
     }
 }

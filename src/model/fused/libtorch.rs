@@ -5,11 +5,8 @@ use burn::backend::libtorch::TchTensor;
 use burn::tensor::Shape;
 
 use super::host::Host;
-use crate::model::threads::Pool;
 
 impl Host for LibTorch {
-    const POOL: Pool = Pool::Rayon;
-
     fn in_order(tensor: TchTensor) -> TchTensor {
         if tensor.tensor.is_contiguous() {
             return tensor;
