@@ -12,11 +12,13 @@
 
 mod attention;
 mod cached;
+mod flex;
 mod gradients;
 mod host;
 mod kernels;
 #[cfg(feature = "tch")]
 mod libtorch;
+mod product;
 
 use std::sync::Arc;
 

@@ -51,8 +51,12 @@ fn on_team(parallel: Parallel, work: Work) {
 
 /// `work` on each of `pieces`, by all threads. A panic of `work` goes on in the caller, at the latest when every piece is done.
 pub fn each<T: Send>(pieces: impl Iterator<Item = T>, work: impl Fn(T) + Sync + Send) {
-    let parallel = OPENMP.load(Ordering::Relaxed).then(openmp).flatten();
-    each_on(parallel, pieces.collect(), work);
+    let mut pieces: Vec<T> = pieces.collect();
+    if pieces.len() < 2 {
+        pieces.pop().into_iter().for_each(work);
+        return;
+    }
+    each_on(OPENMP.load(Ordering::Relaxed).then(openmp).flatten(), pieces, work);
 }
 
 fn each_on<T: Send>(parallel: Option<Parallel>, pieces: Vec<T>, work: impl Fn(T) + Sync + Send) {

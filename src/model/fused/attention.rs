@@ -9,9 +9,8 @@
 //!
 //! Each head is computed by one thread: the bits are the same for any number of threads.
 
-use gemm::Parallelism;
-
 use super::kernels::{Kept, drop_out_here, softmax, softmax_backward};
+use super::product::{Place, product};
 use crate::model::threads;
 
 /// B, Q, K, A and D.
@@ -129,64 +128,6 @@ impl<'a> Outputs<'a> {
             Self::Together(all) => all,
             Self::Apart(parts) => parts[i],
         }
-    }
-}
-
-/// Where a matrix lies in a slice.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    start: usize,
-    /// From row to row.
-    row: usize,
-    /// From column to column.
-    column: usize,
-}
-
-impl Place {
-    fn transposed(self) -> Self {
-        Self { row: self.column, column: self.row, ..self }
-    }
-
-    /// Whether so many rows and columns lie in `length` values.
-    fn fits(self, rows: usize, columns: usize, length: usize) -> bool {
-        rows == 0 || columns == 0 || self.start + (rows - 1) * self.row + (columns - 1) * self.column < length
-    }
-}
-
-/// `out = factor · a · b` for `a` `[rows, inner]`, `b` `[inner, columns]`.
-fn product(
-    [rows, inner, columns]: [usize; 3],
-    factor: f32,
-    (a, at_a): (&[f32], Place),
-    (b, at_b): (&[f32], Place),
-    (out, at_out): (&mut [f32], Place),
-) {
-    assert!(at_a.fits(rows, inner, a.len()) && at_b.fits(inner, columns, b.len()));
-    assert!(at_out.fits(rows, columns, out.len()));
-    let step = |n: usize| n as isize;
-    // SAFETY: as asserted, all elements of the three matrices lie in their slices; `out` is borrowed by nobody else.
-    unsafe {
-        gemm::gemm(
-            rows,
-            columns,
-            inner,
-            out.as_mut_ptr().add(at_out.start),
-            step(at_out.column),
-            step(at_out.row),
-            false,
-            a.as_ptr().add(at_a.start),
-            step(at_a.column),
-            step(at_a.row),
-            b.as_ptr().add(at_b.start),
-            step(at_b.column),
-            step(at_b.row),
-            0.0,
-            factor,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
     }
 }
 

@@ -31,12 +31,12 @@ impl<B: Host> Backward<B, 3> for LinearStep {
             gradients.register::<B>(node.id, B::of(&kernels::sum_rows(B::values(&gradient), width)));
         }
         if let (Some(node), Some(x)) = (at_weight, x) {
-            let found = B::float_matmul(B::float_swap_dims(gradient.clone(), 0, 1), as_rows::<B>(x));
+            let found = B::product(B::float_swap_dims(gradient.clone(), 0, 1), as_rows::<B>(x));
             gradients.register::<B>(node.id, found);
         }
         if let (Some(node), Some(weight)) = (at_x, weight) {
             let shape = with_last(&shape, weight.shape()[1]);
-            gradients.register::<B>(node.id, B::float_reshape(B::float_matmul(gradient, weight), shape));
+            gradients.register::<B>(node.id, B::float_reshape(B::product(gradient, weight), shape));
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The operations without gradient, over engines whose tensors lie in host memory.
 
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Flex, TensorMetadata};
+use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;
 
 use super::Mask;
@@ -26,6 +25,11 @@ pub trait Host: Backend {
 
     /// A tensor of any values, shared with no other.
     fn blank(shape: Shape) -> FloatTensor<Self>;
+
+    /// `a · b` for matrices with their axes in any order.
+    fn product(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(a, b)
+    }
 
     /// `x · Wᵀ + b` for `x` `[rows, in]`.
     fn product_with_bias(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>)
@@ -177,46 +181,4 @@ pub fn norm<B: Host>(
     let rows = B::values_mut(&mut normal);
     kernels::add_norm(norm, mask.map(Mask::kept), residual, rows, &mut inverse, B::values_mut(&mut out));
     Normalised { normal, inverse, out }
-}
-
-impl Host for Flex {
-    fn in_order(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
-        if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
-    }
-
-    fn own(tensor: FloatTensor<Self>) -> FloatTensor<Self> {
-        let whole = |tensor: &FloatTensor<Self>| {
-            tensor.as_slice::<f32>().map(<[f32]>::len) == Some(tensor.storage::<f32>().len())
-        };
-        if tensor.is_unique() && whole(&tensor) {
-            return tensor;
-        }
-        let tensor = Self::in_order(tensor);
-        let mut copy = Self::blank(tensor.shape());
-        Self::values_mut(&mut copy).copy_from_slice(Self::values(&tensor));
-        copy
-    }
-
-    fn values(tensor: &FloatTensor<Self>) -> &[f32] {
-        tensor.as_slice().unwrap_or_default()
-    }
-
-    fn values_mut(tensor: &mut FloatTensor<Self>) -> &mut [f32] {
-        tensor.storage_mut()
-    }
-
-    fn blank(shape: Shape) -> FloatTensor<Self> {
-        Self::float_empty(shape, &Default::default(), burn::tensor::FloatDType::F32)
-    }
-
-    fn product_with_bias(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let mut y = Self::own(Self::float_matmul(x, Self::float_swap_dims(weight, 0, 1)));
-        let bias = Self::in_order(bias);
-        kernels::add_rows(Self::values_mut(&mut y), Self::values(&bias));
-        y
-    }
 }
