@@ -6,10 +6,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use burn::tensor::{Device, Tensor};
 use vlp::distributed::{
-    Collective, CollectiveError, Loopback, Rendezvous, Transport, all_reduce_mean_of, broadcast_all, union_of,
+    Bucket, Collective, CollectiveError, Loopback, Rendezvous, Transport, broadcast_all, union_of, verify_end,
     verify_equal,
 };
+use vlp::model::host_values;
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -39,6 +41,25 @@ fn group<T: Send>(world_size: usize, work: impl Fn(&mut dyn Collective) -> T + S
             .collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
+}
+
+/// The mean of each vector over all ranks, exchanged in buckets of tensors on `device`.
+fn means(
+    group: &mut dyn Collective,
+    vectors: BTreeMap<String, Vec<f32>>,
+    device: &Device,
+    bf16: bool,
+) -> Result<BTreeMap<String, Vec<f32>>, CollectiveError> {
+    let tensor = |values: Vec<f32>| Tensor::<1>::from_data(values.as_slice(), device);
+    let buckets = Bucket::pack(vectors.into_iter().map(|(name, values)| (name, tensor(values))).collect());
+    let count = buckets.len();
+    let mut means = BTreeMap::new();
+    for bucket in buckets {
+        let mean = bucket.all_reduce_mean(group, bf16)?;
+        means.extend(mean.into_iter().map(|(name, values)| (name, host_values(values))));
+    }
+    verify_end(group, count)?;
+    Ok(means)
 }
 
 /// Values without a short binary form, so that the order of additions shows in the last bit.
@@ -128,9 +149,8 @@ fn named_vectors_travel_in_buckets() {
             .into()
     };
     let found = group(2, |group| {
-        let mut mean = make(group.rank());
-        all_reduce_mean_of(group, &mut mean, false).unwrap();
-        let mut copy = make(group.rank());
+        let (own, mut copy) = (make(group.rank()), make(group.rank()));
+        let mean = means(group, own, &Device::flex(), false).unwrap();
         broadcast_all(group, &mut copy).unwrap();
         (mean, copy)
     });
@@ -151,8 +171,8 @@ fn ranks_that_differ_are_told_apart() {
         verify_equal(group, "the parameters", "same").unwrap();
         let hash = if rank == 2 { "bbb" } else { "aaa" };
         let unequal = verify_equal(group, "the parameters", hash).unwrap_err().to_string();
-        let mut gradients = BTreeMap::from([(format!("w{}", rank.min(1)), vec![0.0; 4])]);
-        (unequal, all_reduce_mean_of(group, &mut gradients, false).unwrap_err().to_string())
+        let gradients = BTreeMap::from([(format!("w{}", rank.min(1)), vec![0.0; 4])]);
+        (unequal, means(group, gradients, &Device::flex(), false).unwrap_err().to_string())
     });
     for (unequal, layout) in messages {
         assert_eq!(
@@ -164,6 +184,21 @@ fn ranks_that_differ_are_told_apart() {
             layout.starts_with("the ranks disagree on the names and sizes of the gradients: rank 0 has "),
             "{layout}"
         );
+    }
+}
+
+#[test]
+fn a_rank_with_more_buckets_is_told_from_the_others() {
+    let messages = group(2, |group| {
+        let mut gradients = BTreeMap::from([("a".to_owned(), vec![0.0; 4])]);
+        if group.rank() == 1 {
+            gradients.insert("b".to_owned(), vec![0.0; vlp::distributed::BUCKET_FLOATS]);
+        }
+        means(group, gradients, &Device::flex(), false).unwrap_err().to_string()
+    });
+    for message in messages {
+        let expected = "the ranks disagree on the names and sizes of the gradients: rank 0 has buckets: 1, rank 1 has ";
+        assert!(message.starts_with(expected), "{message}");
     }
 }
 
@@ -324,8 +359,7 @@ fn gradients_in_bfloat16_are_rounded_before_they_are_added() {
         if group.rank() == 1 {
             vectors.insert("w".to_owned(), vec![0.0, 1.0, 1.0]);
         }
-        all_reduce_mean_of(group, &mut vectors, true).unwrap();
-        vectors.remove("w").unwrap()
+        means(group, vectors, &Device::flex(), true).unwrap().remove("w").unwrap()
     });
     assert_eq!(found[0], [0.5, 1.0 + 2f32.powi(-7), 500.5]);
     assert_eq!(found[0], found[1]);
@@ -334,6 +368,8 @@ fn gradients_in_bfloat16_are_rounded_before_they_are_added() {
 /// The same questions to PyTorch's process group.
 #[cfg(feature = "tch")]
 mod tch_transport {
+    use vlp::distributed::Flat;
+
     use super::*;
 
     fn both<T: Send>(world_size: usize, timeout: Duration, work: impl Fn(&mut dyn Collective) -> T + Sync) -> Vec<T> {
@@ -384,6 +420,46 @@ mod tch_transport {
         });
         // The sum 257 has no bfloat16, and goes to the even neighbour.
         assert_eq!(found, [[0.5, 128.0], [0.5, 128.0]]);
+    }
+
+    #[test]
+    #[allow(deprecated)] // burn marks its LibTorch backend as deprecated
+    fn tensors_of_libtorch_are_exchanged_where_they_lie() {
+        let device = Device::libtorch();
+        for bf16 in [false, true] {
+            let make =
+                |rank| BTreeMap::from([("a".to_owned(), values(rank, 70_001)), ("b".to_owned(), values(rank, 5))]);
+            let work = |group: &mut dyn Collective, device: &Device| {
+                let rank = group.rank();
+                let tensors =
+                    make(rank).into_iter().map(|(name, values)| (name, Tensor::from_data(values.as_slice(), device)));
+                let lie = Bucket::pack(tensors.collect()).remove(0).all_reduce_mean(group, bf16).unwrap();
+                let lie: Vec<Device> = lie.into_values().map(|tensor| tensor.device()).collect();
+                (means(group, make(rank), device, bf16).unwrap(), lie)
+            };
+            for ranks in [2, 3] {
+                let there = both(ranks, Duration::from_secs(30), |group| work(group, &device));
+                let host = both(ranks, Duration::from_secs(30), |group| work(group, &Device::flex()));
+                for ((there, lie), (host, lies)) in there.iter().zip(&host) {
+                    assert!(there == host, "{ranks} ranks, {bf16}");
+                    assert_eq!(
+                        [&lie[..], &lies[..]].concat(),
+                        [[device.clone(), device.clone()], [Device::flex(), Device::flex()]].concat()
+                    );
+                }
+            }
+            // What somebody else holds too stays as it is.
+            let shared = both(2, Duration::from_secs(30), |group| {
+                let mine = Tensor::<1>::from_data(values(group.rank(), 9).as_slice(), &device);
+                group.all_reduce_mean_flat(Flat::new(mine.clone()), bf16).unwrap();
+                host_values(mine)
+            });
+            assert!(shared == [values(0, 9), values(1, 9)]);
+            // The embedded transport takes them over the host.
+            let host = group(2, |group| work(group, &device));
+            let expected = group(2, |group| work(group, &Device::flex()));
+            assert!(host == expected, "{bf16}");
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, TensorData};
 use support::{arrays, assert_close, cases, golden_dir, json};
 use vlp::config::{OptimizerMemory, TrainSettings};
-use vlp::distributed::Single;
 use vlp::model::layers::mix;
 use vlp::model::{Vlp, host_floats, host_values};
 use vlp::train::bert_adam::{BertAdam, HostGradients, Moments, host_gradients, reference_norm};
@@ -222,7 +221,7 @@ fn training_curves_with_exact_norms() {
                 let what = format!("{name} {case} step {step}");
                 assert_close(&what, &host_values(loss.clone()), &[theirs], 0.0, relative);
                 optimizer.add(&model, &mut loss.backward());
-                model = optimizer.step(model, &mut Single, false, None).unwrap().0;
+                model = optimizer.step(model, None).0;
                 let gradients = host_gradients(&plain_model, &mut expected.backward());
                 plain_model = plain_step(plain_model, &mut plain, &settings, gradients).0;
             }
@@ -253,7 +252,7 @@ fn values_are_changed_where_they_lie_and_those_of_others_are_not() {
             // Somebody else has the model in the first steps.
             let shared = (step < 2).then(|| (model.clone(), values(&model)));
             let norm;
-            (model, norm) = optimizer.step(model, &mut Single, false, None).unwrap();
+            (model, norm) = optimizer.step(model, None);
             assert_eq!(values(&model), expected, "{name}, step {step}");
             assert!((norm.unwrap().value() - squares.sqrt()).abs() <= 1e-12 * squares.sqrt(), "{name}, step {step}");
             assert_eq!(optimizer.state().as_ref(), &plain, "{name}, step {step}");
@@ -274,7 +273,7 @@ fn parameters_stay_leaves_of_their_graph() {
             for on_device in [false, true] {
                 let mut optimizer = Optimizer::new(BertAdam::new(&settings(), STEPS), on_device, &device);
                 optimizer.add_values(own.clone());
-                let (model, _) = optimizer.step(model.clone(), &mut Single, false, None).unwrap();
+                let (model, _) = optimizer.step(model.clone(), None);
                 let bias = model.cls.predictions.bias.val();
                 assert!(bias.is_require_grad(), "{name}");
                 assert_eq!(bias.gradient_checkpointing_strategy(), graph.gradient_checkpointing_strategy(), "{name}");
@@ -298,12 +297,12 @@ fn an_overflow_leaves_the_step_out() {
             let mut optimizer = Optimizer::new(adam.clone(), on_device, &device);
             optimizer.add_values(from_host(own.clone(), &device));
             let mut scale = LossScale::default();
-            let (same, norm) = optimizer.step(model.clone(), &mut Single, false, Some(&mut scale)).unwrap();
+            let (same, norm) = optimizer.step(model.clone(), Some(&mut scale));
             assert!(norm.is_none(), "{name}");
             assert_eq!(scale, LossScale { factor: 32_768.0, good_steps: 0 });
             assert_eq!((values(&same), optimizer.state().as_ref()), (before.clone(), &adam), "{name}");
             // The gradients are gone: the next step has none.
-            let (_, norm) = optimizer.step(model.clone(), &mut Single, false, None).unwrap();
+            let (_, norm) = optimizer.step(model.clone(), None);
             assert_eq!(norm.unwrap().value(), 0.0);
         }
     }

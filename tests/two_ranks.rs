@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::tensor::Device;
 use demo_runs::{Folder, TINY, files};
 use vlp::config::{self, Overrides, Settings};
 use vlp::data::batch::BatchSource;
@@ -15,7 +16,9 @@ use vlp::data::loader::{epoch_order, in_batches};
 use vlp::data::region_store::RegionStore;
 use vlp::data::sample::Sampler;
 use vlp::data::tokenizer::Tokenizer;
-use vlp::model::{DataSizes, Vlp, device, host_floats, weights};
+use vlp::model::layers::mix;
+use vlp::model::weights::{self, LoadOptions};
+use vlp::model::{DataSizes, Vlp, device, host_floats};
 use vlp::track::{Lock, RunDir, RunRecord};
 use vlp::train::bert_adam::{self, BertAdam, HostGradients};
 use vlp::train::step::{Objective, TrainingData};
@@ -36,6 +39,25 @@ const TWO: [&str; 12] = [
     "launch.world_size=2",
 ];
 
+/// Three steps of two batches, the last of one, through two blocks.
+const ACCUMULATED: [&str; 4] = ["--set", "train.gradient_accumulation_steps=2", "--set", "model.num_hidden_layers=2"];
+
+/// Each block is applied twice: to the image and to the text.
+const SELF_CRITICAL: [&str; 12] = [
+    "--set",
+    "objective.kind=scst",
+    "--set",
+    "objective.s2s_prob=1.0",
+    "--set",
+    "objective.bi_prob=0.0",
+    "--set",
+    "objective.mask_prob=0.0",
+    "--set",
+    "objective.max_pred=0",
+    "--set",
+    "model.num_hidden_layers=2",
+];
+
 fn folder() -> Folder {
     let folder = Folder::new();
     folder.write("two.toml", TINY.replace("\"tiny\"\nseed", "\"two\"\nseed"));
@@ -46,9 +68,9 @@ fn model_of(run: &Path) -> PathBuf {
     run.join("checkpoints/epoch-0001/model.safetensors")
 }
 
-/// The settings of `two.toml`, with paths that hold from everywhere.
-fn settings(folder: &Folder) -> Settings {
-    let set = TWO.iter().filter(|a| a.contains('=')).map(|a| (*a).to_string()).collect();
+/// The settings of `two.toml` and of `more` options, with paths that hold from everywhere.
+fn settings(folder: &Folder, more: &[&str]) -> Settings {
+    let set = TWO.iter().chain(more).filter(|a| a.contains('=')).map(|a| (*a).to_string()).collect();
     let overrides = Overrides { set, ..Overrides::default() };
     let mut settings = config::load(&folder.path("two.toml"), &overrides).unwrap().settings;
     let data = &mut settings.data;
@@ -60,7 +82,7 @@ fn settings(folder: &Folder) -> Settings {
     settings
 }
 
-/// One process that accumulates the gradients of both ranks' batches before each of the five steps.
+/// One process that accumulates the gradients of both ranks' batches before each step.
 fn one_rank(settings: &Settings, device: &str) -> BTreeMap<String, Vec<f32>> {
     let device = device::open(device).unwrap();
     let tokenizer = Tokenizer::from_file(&settings.data.vocabulary, settings.data.cased).unwrap();
@@ -71,77 +93,113 @@ fn one_rank(settings: &Settings, device: &str) -> BTreeMap<String, Vec<f32>> {
         store: Arc::new(RegionStore::open(&settings.data).unwrap()),
         sampler: Sampler::new(&settings.data, &settings.objective, seed, &tokenizer),
     };
-    let sizes = DataSizes {
-        vocabulary: tokenizer.vocab_size(),
-        region_feature_size: settings.data.region_feature_size,
-        num_region_classes: settings.data.num_region_classes,
-        answers: 0,
-    };
     let data = TrainingData::Captions(Arc::clone(&texts));
     let objective = Objective::new(settings, &data, &tokenizer);
-    let mut model = Vlp::new(&settings.model, sizes, seed, &device).train();
-    let mut adam = BertAdam::new(&settings.train, 5);
+    let mut model = initial(settings, &device).train();
+    let batches_per_step = settings.train.gradient_accumulation_steps;
+    let mut adam = BertAdam::new(&settings.train, 5usize.div_ceil(batches_per_step) as u64);
     let shares =
         [0, 1].map(|rank| in_batches(&epoch_order(texts.samples.len(), seed, 1, rank, 2), settings.train.batch_size));
     assert_eq!(shares[0].len(), 5);
-    for step in 0..5 {
+    for step in (0..5).collect::<Vec<_>>().chunks(batches_per_step) {
         let mut gradients = HostGradients::new();
-        for share in &shares {
-            let batch = source.batch(1, &share[step]).unwrap();
-            let loss = objective.loss(&model, &batch, 1, &device.clone().autodiff(), 0);
-            let mut backward = loss.total.div_scalar(2.0).backward();
-            for (name, values) in bert_adam::host_gradients(&model, &mut backward) {
-                let sum: &mut Vec<f32> = gradients.entry(name).or_insert_with(|| vec![0.0; values.len()]);
-                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        for (rank, share) in shares.iter().enumerate() {
+            for index in step {
+                let batch = source.batch(1, &share[*index]).unwrap();
+                // What is drawn at random follows from the place of a batch, as in the training loop.
+                let key = mix(seed ^ mix((1 << 40) ^ ((*index as u64) << 12) ^ rank as u64));
+                let loss = objective.loss(&model, &batch, 1, &device.clone().autodiff(), key);
+                let mut backward = loss.total.div_scalar((2 * step.len()) as f64).backward();
+                for (name, values) in bert_adam::host_gradients(&model, &mut backward) {
+                    let sum: &mut Vec<f32> = gradients.entry(name).or_insert_with(|| vec![0.0; values.len()]);
+                    sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+                }
             }
         }
         model = adam.step(model, gradients).0;
     }
-    model.parameters().into_iter().map(|p| (p.name, host_floats(p.data))).collect()
+    values(&model)
 }
 
-fn two_ranks_equal_one(device: &str) {
+fn two_ranks_equal_one(device: &str, more: &[&str]) {
     let folder = folder();
-    let expected = one_rank(&settings(&folder), device);
-    folder.stdout(&[&TWO[..], &["--device", device]].concat());
-    let found = weights::load_tensors(&model_of(&folder.run("two"))).unwrap();
-    let mut largest = 0f32;
-    for (name, expected) in &expected {
-        for (found, expected) in found[name].iter().zip(expected) {
-            largest = largest.max((found - expected).abs());
-        }
-    }
-    assert!(largest <= 1e-5, "a parameter differs by {largest}");
-    let moved = one_step_away(&folder, &found);
+    compared(&folder, "two", device, more);
+}
+
+/// The same of self-critical training, which goes on with what two ranks have learned before.
+fn two_self_critical_ranks_equal_one(device: &str) {
+    let folder = folder();
+    folder.stdout(&[&TWO[..], &["--device", "flex", "--set", "model.num_hidden_layers=2"]].concat());
+    let from = format!("init.from={}", model_of(&folder.run("two")).display());
+    let more = [&SELF_CRITICAL[..], &["--set", "experiment.name=critical", "--set", &from]].concat();
+    compared(&folder, "critical", device, &more);
+}
+
+fn compared(folder: &Folder, name: &str, device: &str, more: &[&str]) {
+    let settings = settings(folder, more);
+    let expected = one_rank(&settings, device);
+    folder.stdout(&[&TWO[..], &["--device", device], more].concat());
+    let found = weights::load_tensors(&model_of(&folder.run(name))).unwrap();
+    let distance = |values: BTreeMap<String, Vec<f32>>| {
+        let pairs = values.iter().flat_map(|(name, values)| found[name].iter().zip(values));
+        pairs.map(|(a, b)| (a - b).abs()).fold(0f32, f32::max)
+    };
+    let apart = distance(expected);
+    assert!(apart <= 1e-5, "a parameter differs by {apart}");
+    let moved = distance(values(&initial(&settings, &device::open("flex").unwrap())));
     assert!(moved > 1e-4, "the parameters did not move: {moved}");
 }
 
-/// Largest difference of a parameter from its initial value.
-fn one_step_away(folder: &Folder, found: &BTreeMap<String, Vec<f32>>) -> f32 {
-    let settings = settings(folder);
-    let tokenizer = Tokenizer::from_file(&settings.data.vocabulary, settings.data.cased).unwrap();
+/// The model from which a training starts.
+fn initial(settings: &Settings, device: &Device) -> Vlp {
     let sizes = DataSizes {
-        vocabulary: tokenizer.vocab_size(),
+        vocabulary: Tokenizer::from_file(&settings.data.vocabulary, settings.data.cased).unwrap().vocab_size(),
         region_feature_size: settings.data.region_feature_size,
         num_region_classes: settings.data.num_region_classes,
         answers: 0,
     };
-    let model = Vlp::new(&settings.model, sizes, settings.experiment.seed, &device::open("flex").unwrap());
-    let initial = model.parameters().into_iter().map(|p| (p.name, host_floats(p.data)));
-    let distance =
-        |name: &str, values: &[f32]| found[name].iter().zip(values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    initial.map(|(name, values)| distance(&name, &values)).fold(0.0, f32::max)
+    let model = Vlp::new(&settings.model, sizes, settings.experiment.seed, device);
+    match settings.init.from.as_str() {
+        "" => model,
+        from => weights::load(model, Path::new(from), LoadOptions::default()).unwrap().0,
+    }
+}
+
+fn values(model: &Vlp) -> BTreeMap<String, Vec<f32>> {
+    model.parameters().into_iter().map(|p| (p.name, host_floats(p.data))).collect()
 }
 
 #[test]
 fn two_ranks_equal_one_that_accumulates_the_same_batches() {
-    two_ranks_equal_one("flex");
+    two_ranks_equal_one("flex", &[]);
+}
+
+#[test]
+fn two_ranks_that_accumulate_equal_one() {
+    two_ranks_equal_one("flex", &ACCUMULATED);
+}
+
+#[test]
+fn two_ranks_of_self_critical_training_equal_one() {
+    two_self_critical_ranks_equal_one("flex");
 }
 
 #[cfg(feature = "tch")]
 #[test]
 fn two_ranks_equal_one_that_accumulates_the_same_batches_on_the_tch_engine() {
-    two_ranks_equal_one("tch-cpu");
+    two_ranks_equal_one("tch-cpu", &[]);
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn two_ranks_that_accumulate_equal_one_on_the_tch_engine() {
+    two_ranks_equal_one("tch-cpu", &ACCUMULATED);
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn two_ranks_of_self_critical_training_equal_one_on_the_tch_engine() {
+    two_self_critical_ranks_equal_one("tch-cpu");
 }
 
 #[test]
@@ -149,7 +207,7 @@ fn ranks_can_be_started_by_hand() {
     let folder = folder();
     folder.stdout(&TWO);
     let expected = std::fs::read(model_of(&folder.run("two"))).unwrap();
-    let mut settings = settings(&folder);
+    let mut settings = settings(&folder, &[]);
     settings.experiment.name = "by_hand".into();
     let lock = Lock::new(&folder.path("two.toml"), &settings, "by hand", None);
     let run = RunDir::create(&folder.path("runs"), &lock).unwrap();

@@ -48,11 +48,14 @@ pub fn encode_image(
     let segments = Tensor::<2, Int>::full([images, length], SEGMENTS.0, &device);
     let regions = model.regions(features, positions, pass);
     let mut x = model.bert.embeddings.forward(ids, segments, &regions, pass);
-    let layers = &model.bert.encoder.layer;
-    let mut image = Vec::with_capacity(layers.len());
-    for (i, layer) in layers.iter().enumerate() {
+    let encoder = &model.bert.encoder;
+    let layers = encoder.layer.len();
+    let mut image = Vec::with_capacity(layers);
+    for i in 0..layers {
+        let layer;
+        (layer, x) = encoder.block(i, x);
         let keys = layer.keys_values(x.clone()).packed();
-        if i + 1 < layers.len() {
+        if i + 1 < layers {
             let context = layer.attend(x.clone(), &keys, None, pass);
             x = layer.complete(context, x, pass);
         }

@@ -2,7 +2,10 @@
 // c10d.rs. Every function that can fail returns 0 when it did, and writes the reason into `error`.
 //
 // NCCL is compiled in with USE_C10D_NCCL. A group then has both: Gloo carries what is small or lies on the host alone, NCCL
-// the sums of gradients and the broadcasts of parameters, which pass through the memory of the rank's GPU.
+// the sums of gradients and the broadcasts of parameters, which pass through the memory of the rank's GPU, or lie there.
+//
+// A GPU does what it is given in the order of a stream. Gradients are exchanged while the backward pass goes on: on a stream
+// beside its own, behind the point at which they are there (`vlp_point_now`), and by another thread, which is the one that waits.
 
 #include <algorithm>
 #include <chrono>
@@ -11,6 +14,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -18,6 +22,9 @@
 
 #include <ATen/Context.h>
 #include <ATen/Functions.h>
+#include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/intrusive_ptr.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -36,6 +43,8 @@ struct vlp_group {
   c10::intrusive_ptr<c10d::Backend> large;
   // Where its tensors lie.
   at::Device device{at::kCPU};
+  // A GPU's stream for exchanges, once there was one.
+  std::optional<c10::Stream> beside{};
   // After a failed exchange: NCCL would wait for the peers, and is told to end at once instead.
   bool broken = false;
 };
@@ -67,17 +76,25 @@ c10::intrusive_ptr<c10d::Backend> nccl_group(
 #endif
 }
 
-// Runs `exchange` on `count` values, on the device of the large exchanges and in the type asked for; then writes them back.
+// Runs `exchange` on values, on the device of the large exchanges and in the type asked for; then writes them back.
 template <typename Exchange>
-void exchanged(vlp_group* group, float* values, int64_t count, at::ScalarType type, Exchange exchange) {
-  at::Tensor host = view(values, count, at::kFloat);
-  at::Tensor sent = host.to(at::TensorOptions().device(group->device).dtype(type));
+void exchanged(vlp_group* group, at::Tensor values, at::ScalarType type, Exchange exchange) {
+  at::Tensor sent = values.to(at::TensorOptions().device(group->device).dtype(type));
   std::vector<at::Tensor> tensors{sent};
   group->broken = true;
   exchange(tensors)->wait(group->timeout);
-  // The host's own memory was exchanged when neither device nor type differ.
-  if (sent.data_ptr() != host.data_ptr()) host.copy_(sent);
+  // The memory of the values was exchanged when neither device nor type differ.
+  if (sent.data_ptr() != values.data_ptr()) values.copy_(sent);
   group->broken = false;
+}
+
+// Replaces values by their sum over all ranks. `low`: they are rounded to bfloat16, and so is their sum.
+void summed(vlp_group* group, at::Tensor values, int low) {
+  exchanged(group, values, low != 0 ? at::kBFloat16 : at::kFloat, [&](std::vector<at::Tensor>& tensors) {
+    c10d::AllreduceOptions options;
+    options.timeout = group->timeout;
+    return group->large->allreduce(tensors, options);
+  });
 }
 
 // `count` elements of every rank, one after the other, into `all`.
@@ -158,19 +175,57 @@ void vlp_group_leave(vlp_group* group) {
 
 // `low`: the values are rounded to bfloat16, and so is their sum.
 int vlp_group_sum(vlp_group* group, float* values, int64_t count, int low, char* error, size_t size) {
+  return guarded(error, size, [&] { summed(group, view(values, count, at::kFloat), low); });
+}
+
+// The point behind all that this thread has given to the GPU of a tensor; null where it has none.
+void* vlp_point_now(const void* tensor, char* error, size_t size) {
+  c10::Event* point = nullptr;
+  const int done = guarded(error, size, [&] {
+    const at::Device device = static_cast<const at::Tensor*>(tensor)->device();
+    const c10::impl::VirtualGuardImpl gpu(device.type());
+    auto event = std::make_unique<c10::Event>(device.type());
+    event->record(gpu.getStream(device));
+    point = event.release();
+  });
+  return done ? point : nullptr;
+}
+
+void vlp_point_drop(void* point) {
+  delete static_cast<c10::Event*>(point);
+}
+
+// Replaces a tensor (at::Tensor) on the device of the group by its mean over all ranks, where it lies. `since`: the point at
+// which a GPU has its values; null where they are there, or come with what this thread gives to the GPU. `low`: as above.
+int vlp_group_mean(vlp_group* group, void* tensor, void* since, int low, char* error, size_t size) {
   return guarded(error, size, [&] {
-    const at::ScalarType type = low != 0 ? at::kBFloat16 : at::kFloat;
-    exchanged(group, values, count, type, [&](std::vector<at::Tensor>& tensors) {
-      c10d::AllreduceOptions options;
-      options.timeout = group->timeout;
-      return group->large->allreduce(tensors, options);
-    });
+    at::Tensor values = *static_cast<at::Tensor*>(tensor);
+    c10::OptionalStreamGuard beside;
+    if (since != nullptr) {
+      if (!group->beside) {
+        const c10::impl::VirtualGuardImpl gpu(values.device().type());
+        group->beside = gpu.getStreamFromGlobalPool(values.device());
+      }
+      static_cast<c10::Event*>(since)->block(*group->beside);
+      beside.reset_stream(*group->beside);
+    }
+    summed(group, values, low);
+    const int ranks = group->gloo->getSize();
+    if (values.device().is_cpu()) {
+      // LibTorch's loop would run on threads that OpenMP keeps for this thread, and that go on spinning beside the backward pass.
+      float* data = values.data_ptr<float>();
+      for (int64_t i = 0; i < values.numel(); ++i) data[i] /= static_cast<float>(ranks);
+    } else {
+      // By a tensor: GPUs multiply by the inverse of a number, which rounds once more.
+      values.div_(at::full({1}, ranks, values.options()));
+    }
+    if (since != nullptr) group->beside->synchronize();
   });
 }
 
 int vlp_group_broadcast(vlp_group* group, float* values, int64_t count, int root, char* error, size_t size) {
   return guarded(error, size, [&] {
-    exchanged(group, values, count, at::kFloat, [&](std::vector<at::Tensor>& tensors) {
+    exchanged(group, view(values, count, at::kFloat), at::kFloat, [&](std::vector<at::Tensor>& tensors) {
       c10d::BroadcastOptions options;
       options.rootRank = root;
       options.timeout = group->timeout;

@@ -3,12 +3,17 @@
 //!
 //! The C++ side is `c10d.cpp`. A peer that ends, and one that does not answer in time, are errors here as in `loopback`;
 //! Gloo adds in a fixed order, so that a sum has the same bits on every rank and in every run. With NCCL, which build.rs
-//! compiles in where LibTorch has it, sums and broadcasts pass through the GPUs' memory; the rest stays with Gloo.
+//! compiles in where LibTorch has it, sums and broadcasts pass through the GPUs' memory; the rest stays with Gloo. Tensors of LibTorch on the
+//! device of the group are summed where they lie.
 
-use std::ffi::{CStr, CString, c_char, c_int};
-use std::ptr::NonNull;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::{NonNull, null_mut};
 
-use super::collective::{Collective, CollectiveError};
+use burn::tensor::Tensor;
+
+use super::collective::{Collective, CollectiveError, all_reduce_mean_on_host};
+use super::flat::Flat;
+use super::libtorch::{Point, given, lies_on, pointer, taken};
 use super::rendezvous::Rendezvous;
 
 /// Longest reason that is taken over from C++.
@@ -43,6 +48,14 @@ unsafe extern "C" {
         error: *mut c_char,
         size: usize,
     ) -> c_int;
+    fn vlp_group_mean(
+        group: *mut Handle,
+        tensor: *mut c_void,
+        since: *mut c_void,
+        low: c_int,
+        error: *mut c_char,
+        size: usize,
+    ) -> c_int;
     fn vlp_group_broadcast(
         group: *mut Handle,
         values: *mut f32,
@@ -69,6 +82,8 @@ pub struct C10d {
     handle: NonNull<Handle>,
     rank: usize,
     world_size: usize,
+    /// Of this rank, with NCCL.
+    gpu: Option<usize>,
     /// Waits for rank 0 so far.
     waits: u64,
 }
@@ -120,7 +135,7 @@ impl C10d {
             )
         };
         let handle = NonNull::new(handle).ok_or_else(|| failed(first_line(&reason)))?;
-        Ok(Self { handle, rank, world_size, waits: 0 })
+        Ok(Self { handle, rank, world_size, gpu, waits: 0 })
     }
 
     /// `low`: in bfloat16.
@@ -181,6 +196,19 @@ impl Collective for C10d {
 
     fn all_reduce_mean_bf16(&mut self, values: &mut [f32]) -> Result<(), CollectiveError> {
         self.mean(values, 1)
+    }
+
+    fn all_reduce_mean_flat(&mut self, values: Flat, bf16: bool) -> Result<Tensor<1>, CollectiveError> {
+        if !lies_on(&values, self.gpu) {
+            return all_reduce_mean_on_host(self, values, bf16);
+        }
+        let (mut values, since) = taken(values);
+        let (tensor, since) = (pointer(&mut values), since.as_ref().map_or(null_mut(), Point::as_ptr));
+        // SAFETY: the tensor, which nobody else has, and the point live through the call, which waits for the exchange to end.
+        self.call("all-reduce", |group, reason| unsafe {
+            vlp_group_mean(group, tensor, since, bf16.into(), reason, REASON)
+        })?;
+        Ok(given(values))
     }
 
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CollectiveError> {

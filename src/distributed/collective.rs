@@ -1,5 +1,9 @@
 //! The trait, its errors, the group of one, and what can be said with the trait alone.
 
+use burn::tensor::Tensor;
+
+use super::flat::{Flat, in_host_memory};
+
 /// A failed exchange between ranks. The group is of no use after one.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectiveError {
@@ -69,6 +73,12 @@ pub trait Collective: Send {
         self.all_reduce_mean(values)
     }
 
+    /// The mean over all ranks of `values`; `bf16`: as [`Collective::all_reduce_mean_bf16`]. A group that exchanges between devices like that of the values
+    /// leaves the mean there, and nothing passes over the host; otherwise the mean is in host memory.
+    fn all_reduce_mean_flat(&mut self, values: Flat, bf16: bool) -> Result<Tensor<1>, CollectiveError> {
+        all_reduce_mean_on_host(self, values, bf16)
+    }
+
     /// Replaces `values` by those of `root`.
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CollectiveError>;
 
@@ -95,6 +105,20 @@ pub trait Collective: Send {
     /// Returns when rank 0 has called it, however long that takes; an error when rank 0 ends before. For work that rank 0
     /// does alone.
     fn wait_for_rank_0(&mut self) -> Result<(), CollectiveError>;
+}
+
+/// [`Collective::all_reduce_mean_flat`] of values that pass through host memory.
+pub(super) fn all_reduce_mean_on_host(
+    group: &mut (impl Collective + ?Sized),
+    values: Flat,
+    bf16: bool,
+) -> Result<Tensor<1>, CollectiveError> {
+    let mut values = values.into_host();
+    match bf16 {
+        true => group.all_reduce_mean_bf16(&mut values)?,
+        false => group.all_reduce_mean(&mut values)?,
+    }
+    Ok(in_host_memory(values))
 }
 
 /// The flags that are set on any rank; the same answer on every rank.

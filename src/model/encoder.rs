@@ -3,10 +3,13 @@
 //! Shape letters: B batch, Q queries, K keys, H hidden, A heads, D = H / A, L layers.
 //! A block is offered whole (`forward`) and in parts (`keys_values`, `attend`, `complete`) for incremental decoding.
 
+use std::borrow::Cow;
+
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
 use super::attention;
+use super::layer_gradients::LayerGradients;
 use super::layers::{LayerNorm, Linear, Pass, attention_over, attention_weights, self_attention};
 
 /// Added to the attention score of a hidden key.
@@ -195,12 +198,32 @@ fn scaled(queries: Tensor<4>) -> Tensor<4> {
 pub struct Encoder {
     /// L blocks.
     pub layer: Vec<Layer>,
+    /// Hands out the gradients of the blocks early, for several processes that train together.
+    #[module(skip)]
+    pub gradients: Option<LayerGradients>,
 }
 
 impl Encoder {
+    /// Block `index` and its input `x` `[B, T, H]` as they are to be computed, so that its gradients come out early where somebody waits for them.
+    pub fn block(&self, index: usize, x: Tensor<3>) -> (Cow<'_, Layer>, Tensor<3>) {
+        let layer = &self.layer[index];
+        match self.gradients.as_ref().and_then(|gradients| gradients.enter(index, layer, &x)) {
+            Some((layer, x)) => (Cow::Owned(layer), x),
+            None => (Cow::Borrowed(layer), x),
+        }
+    }
+
+    /// The first `count` blocks.
+    fn blocks(&self, count: usize, x: Tensor<3>, bias: &Tensor<4>, pass: Pass) -> Tensor<3> {
+        (0..count).fold(x, |x, index| {
+            let (layer, x) = self.block(index, x);
+            layer.forward(x, bias.clone(), pass)
+        })
+    }
+
     /// `x` `[B, T, H]`, `bias` `[B, 1, T, T]` → `[B, T, H]`.
     pub fn forward(&self, x: Tensor<3>, bias: Tensor<4>, pass: Pass) -> Tensor<3> {
-        self.layer.iter().fold(x, |x, layer| layer.forward(x, bias.clone(), pass))
+        self.blocks(self.layer.len(), x, &bias, pass)
     }
 
     /// As [`Encoder::forward`], but the last block computes the rows that are read, and only those: `rows` `[B, Q]`
@@ -208,8 +231,8 @@ impl Encoder {
     pub fn forward_rows(&self, x: Tensor<3>, bias: Tensor<4>, rows: Tensor<2, Int>, pass: Pass) -> Tensor<3> {
         let [batch, length, _] = x.dims();
         let [_, count] = rows.dims();
-        let Some((last, first)) = self.layer.split_last() else { return x };
-        let x = first.iter().fold(x, |x, layer| layer.forward(x, bias.clone(), pass));
+        let Some(last) = self.layer.len().checked_sub(1) else { return x };
+        let (last, x) = self.block(last, self.blocks(last, x, &bias, pass));
         let starts = Tensor::<1, Int>::arange(0..batch as i64, &rows.device()).mul_scalar(length as i64);
         let rows = (rows + starts.unsqueeze_dim::<2>(1)).reshape([batch * count]);
         last.forward_rows(x, bias, rows, pass)

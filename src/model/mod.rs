@@ -22,6 +22,8 @@ pub mod embeddings;
 
 pub mod encoder;
 
+pub mod layer_gradients;
+
 pub mod heads;
 
 pub mod inputs;

@@ -107,7 +107,7 @@ impl Vlp {
                     layer_norm: norm(),
                     dropout_prob: settings.hidden_dropout_prob,
                 },
-                encoder: Encoder { layer: (0..settings.num_hidden_layers).map(layer).collect() },
+                encoder: Encoder { layer: (0..settings.num_hidden_layers).map(layer).collect(), gradients: None },
                 pooler: Pooler { dense: linear("bert.pooler.dense", hidden, hidden) },
             },
             cls: Heads {
@@ -166,7 +166,7 @@ impl Vlp {
 
     fn map_layers(self, change: impl Fn(Linear) -> Linear) -> Self {
         let layer = self.bert.encoder.layer.into_iter().map(|layer| layer.map_linear(&change)).collect();
-        Self { bert: Bert { encoder: Encoder { layer }, ..self.bert }, ..self }
+        Self { bert: Bert { encoder: Encoder { layer, gradients: None }, ..self.bert }, ..self }
     }
 
     /// Logits over the vocabulary of `hidden` `[…, H]`.

@@ -24,6 +24,7 @@ use crate::data::region_store::RegionStore;
 use crate::data::sample::Sampler;
 use crate::data::tokenizer::Tokenizer;
 use crate::distributed::Collective;
+use crate::model::layer_gradients::LayerGradients;
 use crate::model::layers::mix;
 use crate::model::{Vlp, device, host_values};
 use crate::track::{Entry, Journal, LOSS, Progress, ProgressPoint, RunDir, RunRecord, selection_metric};
@@ -86,6 +87,8 @@ impl Training<'_> {
         self.collective.wait_for_rank_0()?;
         let graph = precision::graph(&self.device, train.gradient_checkpointing);
         let mut model = precision::in_graph(model.train(), &graph);
+        // One process has nobody to hand its gradients to.
+        model.bert.encoder.gradients = (self.collective.world_size() > 1).then(LayerGradients::default);
         let mut pace = Pace::new(train);
         for epoch in position.epoch + 1..=train.epochs {
             let started = Instant::now();
@@ -206,17 +209,23 @@ impl Training<'_> {
             let in_step = train.gradient_accumulation_steps.min(batches - (index - accumulated));
             let key = mix(seed ^ mix(((epoch as u64) << 40) ^ ((index as u64) << 12) ^ rank as u64));
             let scale = if train.precision == Precision::Fp16 { position.loss_scale.factor } else { 1.0 };
+            let exchange = (accumulated + 1 == in_step && world_size > 1).then(|| adam.begin_exchange(&model));
             let found = objective.loss(&model, &batch, epoch, &graph, key);
-            let mut backward = found.total.clone().mul_scalar(scale / in_step as f64).backward();
-            adam.add(&model, &mut backward);
+            let loss = found.total.clone().mul_scalar(scale / in_step as f64);
+            match exchange {
+                None => adam.add(&model, &mut loss.backward()),
+                Some(exchange) => {
+                    let bf16 = train.gradient_exchange == Exchange::Bf16;
+                    adam.add_exchanged(exchange, &model, loss, self.collective, bf16)?;
+                }
+            }
             accumulated += 1;
             seen += batch.size;
             let rate = adam.learning_rate(position.step);
             let mut norm = None;
             if accumulated == in_step {
                 let scaled = (train.precision == Precision::Fp16).then_some(&mut position.loss_scale);
-                let bf16 = train.gradient_exchange == Exchange::Bf16;
-                (model, norm) = adam.step(model, self.collective, bf16, scaled)?;
+                (model, norm) = adam.step(model, scaled);
             }
             // A GPU is waited for here, where it has all work of the batch. What was done with a loss that is not finite is never saved.
             let value = f64::from(host_values(found.total)[0]);

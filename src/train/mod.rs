@@ -16,6 +16,8 @@ pub mod schedule;
 
 pub mod optimizer;
 
+pub mod exchange;
+
 pub mod bert_adam;
 
 pub mod device_adam;

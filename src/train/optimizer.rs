@@ -8,15 +8,16 @@ use burn::tensor::{Device, Gradients, Tensor};
 
 use super::bert_adam::BertAdam;
 use super::device_adam::{self, DeviceAdam, DeviceGradients, device_gradients};
+use super::exchange::Exchange;
 use super::precision::LossScale;
-use crate::distributed::{Collective, CollectiveError, all_reduce_mean_of};
+use crate::distributed::{Collective, CollectiveError};
 use crate::model::{Vlp, host_values};
 
 /// The optimiser, and the gradients of the batches since its last step.
 #[derive(Debug)]
 pub struct Optimizer {
     adam: Adam,
-    /// Where the engine has them, flat.
+    /// Where the engine or the exchange has them, flat.
     sum: DeviceGradients,
     /// Without autodiff.
     device: Device,
@@ -85,51 +86,58 @@ impl Optimizer {
         device_adam::accumulate(&mut self.sum, gradients);
     }
 
-    /// One step with the mean over all ranks of the gradients that were added; `scale`: the factor on the loss, which is taken out. All ranks
-    /// have the same mean and decide the same: none when gradients overflow, and the model is the old one.
+    /// With several ranks, before the forward pass of the last batch of a step: the exchange of what was added and of what this batch finds.
+    pub fn begin_exchange(&mut self, model: &Vlp) -> Exchange {
+        Exchange::begin(model, std::mem::take(&mut self.sum))
+    }
+
+    /// The backward pass of that batch: behind it the means over all ranks wait for the step; `bf16`: they were exchanged in bfloat16.
     ///
     /// # Errors
     /// A lost peer; a rank with gradients of other parameters.
-    pub fn step(
+    pub fn add_exchanged(
         &mut self,
-        model: Vlp,
+        exchange: Exchange,
+        model: &Vlp,
+        loss: Tensor<1>,
         group: &mut dyn Collective,
         bf16: bool,
-        scale: Option<&mut LossScale>,
-    ) -> Result<(Vlp, Option<Norm>), CollectiveError> {
+    ) -> Result<(), CollectiveError> {
+        let home = matches!(self.adam, Adam::Device(_)).then_some(&self.device);
+        self.sum = exchange.backward(model, loss, group, bf16, home)?;
+        Ok(())
+    }
+
+    /// One step with the gradients that wait for it; `scale`: the factor on the loss, which is taken out. Ranks with the same means decide
+    /// the same: none when gradients overflow, and the model is the old one.
+    pub fn step(&mut self, model: Vlp, scale: Option<&mut LossScale>) -> (Vlp, Option<Norm>) {
         let mut gradients = std::mem::take(&mut self.sum);
         match &mut self.adam {
-            // Nobody else asks for them: they stay where the backward pass put them.
-            Adam::Host(adam) if group.world_size() == 1 && scale.is_none() => {
+            // They stay where the backward pass or the exchange put them.
+            Adam::Host(adam) if scale.is_none() => {
                 let (model, norm) = adam.step_with(model, &gradients);
-                Ok((model, Some(Norm::Known(norm))))
+                (model, Some(Norm::Known(norm)))
             }
             Adam::Host(adam) => {
                 let mut gradients = device_adam::to_host(gradients);
                 if let Some(scale) = &scale {
                     scale.remove_from(&mut gradients);
                 }
-                all_reduce_mean_of(group, &mut gradients, bf16)?;
                 if scale.is_some_and(|scale| !scale.update(&gradients)) {
-                    return Ok((model, None));
+                    return (model, None);
                 }
                 let (model, norm) = adam.step(model, gradients);
-                Ok((model, Some(Norm::Known(norm))))
+                (model, Some(Norm::Known(norm)))
             }
             Adam::Device(adam) => {
                 if let Some(scale) = &scale {
                     device_adam::scale(&mut gradients, 1.0 / scale.factor);
                 }
-                if group.world_size() > 1 {
-                    let mut host = device_adam::to_host(gradients);
-                    all_reduce_mean_of(group, &mut host, bf16)?;
-                    gradients = device_adam::from_host(host, &self.device);
-                }
                 if scale.is_some_and(|scale| !scale.note(device_adam::all_finite(&gradients))) {
-                    return Ok((model, None));
+                    return (model, None);
                 }
                 let (model, norm) = adam.step(model, gradients);
-                Ok((model, Some(Norm::OnDevice(Box::new(norm)))))
+                (model, Some(Norm::OnDevice(Box::new(norm))))
             }
         }
     }

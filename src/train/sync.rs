@@ -1,4 +1,4 @@
-//! Keeps the ranks of a training equal: one start, one mean gradient per step, one decision to stop or to save.
+//! Keeps the ranks of a training equal: one start, one decision per step to stop or to save. Their gradients are for `exchange`.
 //!
 //! Rank 0 alone reads and writes checkpoints; what it has read is sent to the others. The ranks compare a hash of all
 //! parameters and moments at the start and at each checkpoint.

@@ -9,7 +9,6 @@ use super::ending::ending;
 use super::world::{MASKED, World};
 use crate::config::ObjectiveKind;
 use crate::decode::{self, BeamSettings, Stepper};
-use crate::distributed::Single;
 use crate::model::{device, host_values};
 use crate::train::bert_adam::BertAdam;
 use crate::train::device_adam::device_gradients;
@@ -42,7 +41,7 @@ pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) 
             wait(device);
         });
         model = clock.time("optimiser", || {
-            let (model, _) = adam.step(model, &mut Single, false, None).expect("no peers to lose");
+            let (model, _) = adam.step(model, None);
             wait(device);
             model
         });

@@ -85,15 +85,17 @@ pub fn text_log_probs(
         columns: (0..image_length + rows).collect(),
         all_columns: image_length + rows,
     };
-    let layers = &model.bert.encoder.layer;
-    for (i, (layer, image)) in layers.iter().zip(image).enumerate() {
+    let encoder = &model.bert.encoder;
+    for (i, image) in image.iter().enumerate() {
+        let layer;
+        (layer, x) = encoder.block(i, x);
         let text = layer.keys_values(x.clone());
         let keys = KeysValues {
             keys: Tensor::cat(vec![image.keys.clone(), text.keys], 2),
             values: Tensor::cat(vec![image.values.clone(), text.values], 2),
         };
         let mut pass = pass;
-        if i + 1 == layers.len() {
+        if i + 1 == encoder.layer.len() {
             // The last block is computed at the queries only.
             x = x.slice([0..batch, words..rows, 0..hidden]);
             bias = bias.slice([0..batch, 0..1, words..rows, 0..image_length + rows]);
