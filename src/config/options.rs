@@ -296,7 +296,7 @@ pub enum Exchange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerMemory {
-    /// On a GPU in one process: the device; else the host, over which several processes tell each other their gradients.
+    /// The device on a GPU, else the host.
     #[default]
     Auto,
     /// Host memory, one parameter after the other.
@@ -306,10 +306,10 @@ pub enum OptimizerMemory {
 }
 
 impl OptimizerMemory {
-    /// Whether it is the device, which may be a `gpu`, for so many processes.
-    pub fn on_device(self, gpu: bool, world_size: usize) -> bool {
+    /// Whether it is the device, which may be a `gpu`.
+    pub fn on_device(self, gpu: bool) -> bool {
         match self {
-            Self::Auto => gpu && world_size == 1,
+            Self::Auto => gpu,
             Self::Host => false,
             Self::Device => true,
         }

@@ -134,7 +134,7 @@ fn peak(settings: &Settings, facts: &Facts, text: usize, batches: usize) -> Memo
     let kept = sizes.kept(settings);
     let table = FLOAT * sizes.vocabulary * sizes.hidden;
     let weights = FLOAT * facts.parameters;
-    let on_device = settings.train.optimizer_memory.on_device(gpu, settings.launch.world_size);
+    let on_device = settings.train.optimizer_memory.on_device(gpu);
     let moments = if on_device || !gpu { 2 * weights } else { 0 };
     let again = if scst { FLOAT * sizes.blocks_before_last() * sizes.block_weights() } else { 0 };
     let packed = if scst && sizes.number == FLOAT && device == "tch-cpu" { FLOAT * sizes.multiplied() } else { 0 };
@@ -378,11 +378,11 @@ mod tests {
         assert_eq!(all.process_bytes, 0);
         let weights = FLOAT * facts.parameters;
         assert_eq!(all.state_bytes, 3 * weights);
-        // Several processes, or an optimiser on the host: moments are not on the GPU.
         settings.launch.world_size = 8;
+        assert_eq!(memory(&settings, &facts), all);
+        settings.train.optimizer_memory = OptimizerMemory::Host;
         assert_eq!(memory(&settings, &facts).state_bytes, weights);
         settings.train.optimizer_memory = OptimizerMemory::Device;
-        assert_eq!(memory(&settings, &facts), all);
         for (precision, checkpointing) in [(Precision::Bf16, false), (Precision::Fp32, true)] {
             settings.train.precision = precision;
             settings.train.gradient_checkpointing = checkpointing;

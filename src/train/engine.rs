@@ -70,7 +70,7 @@ impl Training<'_> {
         let steps_per_epoch = batches.div_ceil(train.gradient_accumulation_steps);
         let adam = BertAdam::new(train, (steps_per_epoch * train.epochs) as u64);
         let (model, adam, mut position) = sync::start(self.collective, self.run, model, adam)?;
-        let on_device = train.optimizer_memory.on_device(device::is_gpu(&self.device), self.collective.world_size());
+        let on_device = train.optimizer_memory.on_device(device::is_gpu(&self.device));
         let mut adam = Optimizer::new(adam, on_device, &self.device);
         if position != Position::default() {
             let Position { epoch, step, batches, .. } = position;

@@ -61,7 +61,7 @@ pub fn ce_step(world: &World, device: &Device, size: usize, repetitions: usize) 
 /// The optimiser of a training of one process.
 fn optimizer(world: &World, device: &Device) -> Optimizer {
     let train = &world.settings.train;
-    let on_device = train.optimizer_memory.on_device(device::is_gpu(device), 1);
+    let on_device = train.optimizer_memory.on_device(device::is_gpu(device));
     Optimizer::new(BertAdam::new(train, STEPS), on_device, device)
 }
 
