@@ -17,8 +17,7 @@ fn read_all(settings: &DataSettings, splits: &[&str]) -> Result<(), DataError> {
     let tokenizer = Tokenizer::from_file(&settings.vocabulary, settings.cased)?;
     let data = CaptionData::load(settings, &splits, &tokenizer)?;
     let store = RegionStore::open(settings)?;
-    let mut features = vec![0.0; store.regions() * store.feature_size()];
-    let mut positions = vec![0.0; store.regions() * store.position_size()];
+    let (mut features, mut positions) = (Vec::new(), Vec::new());
     data.images.iter().try_for_each(|image| store.read(&image.stem, &mut features, &mut positions))
 }
 

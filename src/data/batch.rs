@@ -187,11 +187,7 @@ fn read_regions(
     let mut features = Vec::with_capacity(images.len() * per_features);
     let mut positions = Vec::with_capacity(images.len() * per_positions);
     for image in images {
-        // Place is made for one image at a time, and filled while it is in the caches: memory is what threads wait for.
-        let (feature, position) = (features.len(), positions.len());
-        features.resize(feature + per_features, 0.0);
-        positions.resize(position + per_positions, 0.0);
-        store.read(&data.images[image].stem, &mut features[feature..], &mut positions[position..])?;
+        store.read(&data.images[image].stem, &mut features, &mut positions)?;
     }
     Ok((features, positions))
 }

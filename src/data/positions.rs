@@ -5,6 +5,9 @@
 /// Numbers per box in the box files: x1 y1 x2 y2 class confidence.
 pub const BOX_COLUMNS: usize = 6;
 
+/// Partial sums.
+const LANES: usize = 32;
+
 /// Added to the variance under the root, and (a coincidence of the original) to the largest coordinate.
 const EPSILON: f32 = 1e-5;
 
@@ -16,51 +19,61 @@ const EPSILON: f32 = 1e-5;
 ///
 /// x and y are divided by the largest x and y of the image's boxes (+ 1e-5); the area of the divided box, at least 0, takes the
 /// place of the class; then a layer norm without weights over the 6 numbers, and another over the class scores.
-///
-/// The same bits with and without wide vector instructions, which are looked for when the program runs.
 pub fn region_positions(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f")]
-        fn avx512(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
-            plain(boxes, classes, out);
-        }
-        #[target_feature(enable = "avx2")]
-        fn avx2(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
-            plain(boxes, classes, out);
-        }
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has the instructions.
-            return unsafe { avx512(boxes, classes, out) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has the instructions.
-            return unsafe { avx2(boxes, classes, out) };
-        }
-    }
-    plain(boxes, classes, out);
-}
-
-/// [`region_positions`] with the instructions of whatever it is compiled into.
-#[inline(always)]
-fn plain(boxes: &[f32], classes: &[f32], out: &mut [f32]) {
     let regions = boxes.len() / BOX_COLUMNS;
     if regions == 0 {
         return;
     }
     let class_columns = classes.len() / regions;
+    class_parts(classes, class_columns, out);
+    box_parts(boxes, BOX_COLUMNS + class_columns, out);
+}
+
+/// The first 6 numbers of each row of `out` `[regions, width]`, from `boxes` `[regions, 6]`.
+pub fn box_parts(boxes: &[f32], width: usize, out: &mut [f32]) {
     let largest = |columns: [usize; 2]| {
         let corners = boxes.chunks_exact(BOX_COLUMNS).flat_map(|b| columns.map(|c| b[c]));
         corners.fold(f32::NEG_INFINITY, f32::max) + EPSILON
     };
-    let (width, height) = (largest([0, 2]), largest([1, 3]));
-    let rows = boxes.chunks_exact(BOX_COLUMNS).zip(classes.chunks_exact(class_columns));
-    for ((corners, scores), row) in rows.zip(out.chunks_exact_mut(BOX_COLUMNS + class_columns)) {
-        let (x1, y1, x2, y2) = (corners[0] / width, corners[1] / height, corners[2] / width, corners[3] / height);
+    let (most_x, most_y) = (largest([0, 2]), largest([1, 3]));
+    for (corners, row) in boxes.chunks_exact(BOX_COLUMNS).zip(out.chunks_exact_mut(width)) {
+        let (x1, y1, x2, y2) = (corners[0] / most_x, corners[1] / most_y, corners[2] / most_x, corners[3] / most_y);
         let area = ((y2 - y1) * (x2 - x1)).max(0.0);
-        let (place, kind) = row.split_at_mut(BOX_COLUMNS);
-        layer_norm(&[x1, y1, x2, y2, area, corners[5]], place);
-        layer_norm(scores, kind);
+        layer_norm(&[x1, y1, x2, y2, area, corners[5]], &mut row[..BOX_COLUMNS]);
+    }
+}
+
+/// The numbers behind the first 6 of each row of `out` `[regions, 6 + columns]`, from class scores `[regions, columns]`.
+///
+/// The same bits with and without wide vector instructions, which are looked for when the program runs.
+pub fn class_parts(scores: &[f32], columns: usize, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f")]
+        fn avx512(scores: &[f32], columns: usize, out: &mut [f32]) {
+            plain(scores, columns, out);
+        }
+        #[target_feature(enable = "avx2")]
+        fn avx2(scores: &[f32], columns: usize, out: &mut [f32]) {
+            plain(scores, columns, out);
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { avx512(scores, columns, out) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { avx2(scores, columns, out) };
+        }
+    }
+    plain(scores, columns, out);
+}
+
+/// [`class_parts`] with the instructions of whatever it is compiled into.
+#[inline(always)]
+fn plain(scores: &[f32], columns: usize, out: &mut [f32]) {
+    for (scores, row) in scores.chunks_exact(columns.max(1)).zip(out.chunks_exact_mut(BOX_COLUMNS + columns)) {
+        layer_norm(scores, &mut row[BOX_COLUMNS..]);
     }
 }
 
@@ -76,11 +89,12 @@ fn layer_norm(input: &[f32], output: &mut [f32]) {
     }
 }
 
-/// Sum in double precision over eight lanes, which the compiler can keep in vector registers.
+/// Sum in double precision over lanes that the compiler can keep in vector registers: four of the widest, so that one addition need not wait
+/// for the one before.
 #[inline(always)]
 fn sum(values: &[f32], term: impl Fn(f64) -> f64) -> f64 {
-    let mut lanes = [0.0; 8];
-    let groups = values.chunks_exact(8);
+    let mut lanes = [0.0; LANES];
+    let groups = values.chunks_exact(LANES);
     let rest: f64 = groups.remainder().iter().map(|x| term(f64::from(*x))).sum();
     for group in groups {
         for (lane, x) in lanes.iter_mut().zip(group) {
@@ -94,7 +108,7 @@ fn sum(values: &[f32], term: impl Fn(f64) -> f64) -> f64 {
 mod tests {
     use proptest::prelude::{any, prop, proptest};
 
-    use super::{plain, region_positions};
+    use super::{class_parts, plain, region_positions};
 
     #[test]
     fn one_box_by_hand() {
@@ -138,11 +152,11 @@ mod tests {
 
         #[test]
         fn vector_instructions_change_no_bit(
-            boxes in prop::collection::vec(-10.0f32..600.0, 6 * 3), scores in prop::collection::vec(any::<f32>(), 3 * 37)
+            scores in prop::collection::vec(any::<f32>(), 3 * 77)
         ) {
-            let (mut wide, mut narrow) = (vec![0.0; 3 * 43], vec![0.0; 3 * 43]);
-            region_positions(&boxes, &scores, &mut wide);
-            plain(&boxes, &scores, &mut narrow);
+            let (mut wide, mut narrow) = (vec![0.0; 3 * 83], vec![0.0; 3 * 83]);
+            class_parts(&scores, 77, &mut wide);
+            plain(&scores, 77, &mut narrow);
             let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             proptest::prop_assert_eq!(bits(&wide), bits(&narrow));
         }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::data::error::DataError;
 
-use super::Table;
 use super::hdf5::TableFile;
+use super::{Table, Take};
 
 /// The open box file.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ impl BoxFile {
         self.0.path()
     }
 
-    /// An image's boxes `[regions, 6]`.
-    pub fn read(&self, stem: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
-        self.0.read(Table::Boxes, stem, shape, out)
+    /// Shows `take` an image's boxes `[regions, 6]`, some whole rows at a time.
+    pub fn read(&self, stem: &str, shape: [usize; 2], take: Take) -> Result<(), DataError> {
+        self.0.read(Table::Boxes, stem, shape, take)
     }
 
     /// As [`Self::read`], without the numbers.

@@ -19,12 +19,12 @@ use half::slice::HalfFloatSliceExt;
 use crate::data::error::{DataError, RegionProblem};
 
 use super::index::Index;
-use super::{Table, check_shape, decode_half, decode_single, positioned};
+use super::{Table, Take, check_shape, decoded, positioned};
 
 /// Open files at most: features and class scores for each of the 1000 endings, boxes, and what the process needs besides.
 const OPEN_FILES: u64 = 2 * 1000 + 1 + 500;
 
-/// Bytes that are read at a time: these and the numbers made of them stay in a core's cache.
+/// Bytes that are read at a time, or one row: these stay in a core's cache.
 const PIECE: usize = 64 << 10;
 
 /// The feature and class files `<prefix>_featNNN.h5` and `<prefix>_clsNNN.h5`, NNN = the last three characters of the stem.
@@ -51,9 +51,9 @@ impl Hdf5Tables {
         }
     }
 
-    /// A table of an image.
-    pub fn read(&self, table: Table, stem: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
-        self.file(self.path(table, stem)?)?.read(table, stem, shape, out)
+    /// Shows `take` a table of an image, some whole rows at a time.
+    pub fn read(&self, table: Table, stem: &str, shape: [usize; 2], take: Take) -> Result<(), DataError> {
+        self.file(self.path(table, stem)?)?.read(table, stem, shape, take)
     }
 
     /// As [`Self::read`], without the numbers.
@@ -123,19 +123,18 @@ impl TableFile {
         &self.path
     }
 
-    /// The table `dataset`, which must have this shape; `out` holds as many numbers.
-    pub fn read(&self, table: Table, dataset: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
-        let place = self.place(table, dataset, shape)?;
-        match place {
-            Place::Half(offset) => self.numbers(dataset, offset, 2, out, decode_half)?,
-            Place::Single(offset) => self.numbers(dataset, offset, 4, out, decode_single)?,
+    /// Shows `take` the table `dataset`, which must have this shape, some whole rows at a time.
+    pub fn read(&self, table: Table, dataset: &str, shape: [usize; 2], take: Take) -> Result<(), DataError> {
+        match self.place(table, dataset, shape)? {
+            Place::Half(offset) => self.numbers(dataset, offset, 2, shape, take)?,
+            Place::Single(offset) => self.numbers(dataset, offset, 4, shape, take)?,
             Place::LibraryHalf => {
                 let numbers = self.library()?.dataset(dataset).and_then(|d| d.read_raw::<f16>());
-                numbers.map_err(|error| self.unreadable(dataset, &error))?.convert_to_f32_slice(out);
+                take(&numbers.map_err(|error| self.unreadable(dataset, &error))?.to_f32_vec());
             }
             Place::Library => {
-                let count = self.library()?.dataset(dataset).and_then(|d| d.read_into_raw(out));
-                count.map_err(|error| self.unreadable(dataset, &error))?;
+                let numbers = self.library()?.dataset(dataset).and_then(|d| d.read_raw::<f32>());
+                take(&numbers.map_err(|error| self.unreadable(dataset, &error))?);
             }
         }
         Ok(())
@@ -202,22 +201,24 @@ impl TableFile {
         dataset: &str,
         offset: usize,
         width: usize,
-        out: &mut [f32],
-        decode: fn(&[u8], &mut [f32]),
+        [rows, columns]: [usize; 2],
+        take: Take,
     ) -> Result<(), DataError> {
         thread_local! {
             static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        if out.len() * width > PIECE {
-            positioned::announce(&self.file, offset, out.len() * width);
+        let row = columns * width;
+        if rows * row > PIECE {
+            positioned::announce(&self.file, offset, rows * row);
         }
+        let at_once = (PIECE / row.max(1)).clamp(1, rows.max(1));
         BYTES.with_borrow_mut(|bytes| {
-            bytes.resize(PIECE, 0);
+            bytes.resize(bytes.len().max(at_once * row), 0);
             let mut at = offset as u64;
-            for out in out.chunks_mut(PIECE / width) {
-                let bytes = &mut bytes[..out.len() * width];
+            for first in (0..rows).step_by(at_once) {
+                let bytes = &mut bytes[..at_once.min(rows - first) * row];
                 match positioned::read(&self.file, at, bytes) {
-                    Ok(length) if length == bytes.len() => decode(bytes, out),
+                    Ok(length) if length == bytes.len() => decoded(bytes, width, columns, take),
                     Ok(_) => return Err(DataError::region(&self.path, dataset, RegionProblem::CutShort)),
                     Err(error) => {
                         let problem = RegionProblem::Unreadable(error.to_string());
@@ -300,13 +301,13 @@ mod tests {
         for size in sizes {
             let (single, half) = (values(size), values(size).into_iter().map(f16::from_f32).collect::<Vec<_>>());
             file.new_dataset::<f32>()
-                .shape([1, size])
+                .shape([size, 1])
                 .create(format!("single{size}").as_str())
                 .unwrap()
                 .write_raw(&single)
                 .unwrap();
             file.new_dataset::<f16>()
-                .shape([1, size])
+                .shape([size, 1])
                 .create(format!("half{size}").as_str())
                 .unwrap()
                 .write_raw(&half)
@@ -315,8 +316,8 @@ mod tests {
         file.close().unwrap();
         let tables = TableFile::open("data.boxes", &path).unwrap();
         let read = |name: &str, size: usize| {
-            let mut out = vec![7.0; size];
-            tables.read(Table::Boxes, name, [1, size], &mut out).map(|()| out)
+            let mut out = Vec::new();
+            tables.read(Table::Boxes, name, [size, 1], &mut |rows| out.extend_from_slice(rows)).map(|()| out)
         };
         let names = |size: usize| [format!("single{size}"), format!("half{size}")];
         for (size, name) in sizes.into_iter().flat_map(|size| names(size).map(|name| (size, name))) {

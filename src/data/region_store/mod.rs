@@ -17,7 +17,7 @@ use half::f16;
 use crate::config::{DataSettings, RegionFormat};
 
 use super::error::{DataError, RegionProblem};
-use super::positions::{BOX_COLUMNS, region_positions};
+use super::positions::{BOX_COLUMNS, box_parts, class_parts};
 
 use boxes::BoxFile;
 use hdf5::Hdf5Tables;
@@ -97,30 +97,30 @@ impl RegionStore {
 
     /// Features and position vectors of the image with this file stem.
     ///
-    /// `features` holds `regions · feature_size` numbers, `positions` `regions · (6 + classes)`; both are overwritten.
-    ///
-    /// # Panics
-    /// When a slice has another length: that is the caller's mistake, no input can cause it.
-    pub fn read(&self, stem: &str, features: &mut [f32], positions: &mut [f32]) -> Result<(), DataError> {
+    /// `regions · feature_size` numbers are added to `features`, `regions · (6 + classes)` to `positions`; after an error fewer, of no use.
+    pub fn read(&self, stem: &str, features: &mut Vec<f32>, positions: &mut Vec<f32>) -> Result<(), DataError> {
         thread_local! {
-            static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+            static BOXES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
         }
-        assert_eq!(features.len(), self.regions * self.feature_size, "length of features");
-        assert_eq!(positions.len(), self.regions * self.position_size(), "length of positions");
-        self.fill(Table::Features, stem, features)?;
-        SCRATCH.with_borrow_mut(|(classes, boxes)| {
-            self.read_table(Table::Classes, stem, classes)?;
+        // A few rows at a time, from the caches to where they stay: memory is what threads wait for.
+        self.read_rows(Table::Features, stem, &mut |rows| features.extend_from_slice(rows))?;
+        let (start, width) = (positions.len(), self.position_size());
+        self.read_rows(Table::Classes, stem, &mut |rows| {
+            let place = positions.len();
+            positions.resize(place + rows.len() / self.classes.max(1) * width, 0.0);
+            class_parts(rows, self.classes, &mut positions[place..]);
+        })?;
+        BOXES.with_borrow_mut(|boxes| {
             self.read_table(Table::Boxes, stem, boxes)?;
-            region_positions(boxes, classes, positions);
+            box_parts(boxes, width, &mut positions[start..]);
             Ok(())
         })
     }
 
-    /// One table of an image, row-major; `out` is resized to it.
+    /// One table of an image, row-major, in place of what was in `out`.
     pub fn read_table(&self, table: Table, stem: &str, out: &mut Vec<f32>) -> Result<(), DataError> {
-        let [rows, columns] = self.shape(table);
-        out.resize(rows * columns, 0.0);
-        self.fill(table, stem, out)
+        out.clear();
+        self.read_rows(table, stem, &mut |rows| out.extend_from_slice(rows))
     }
 
     /// Finds a table and checks its shape and element type, without reading its numbers; of npy files only whether they are there.
@@ -152,14 +152,39 @@ impl RegionStore {
         }
     }
 
-    fn fill(&self, table: Table, stem: &str, out: &mut [f32]) -> Result<(), DataError> {
+    /// Shows `take` the table, some whole rows at a time.
+    fn read_rows(&self, table: Table, stem: &str, take: Take) -> Result<(), DataError> {
         let shape = self.shape(table);
         match (table, &self.tables) {
-            (Table::Boxes, _) => self.boxes.read(stem, shape, out),
-            (_, Tables::Hdf5(files)) => files.read(table, stem, shape, out),
-            (_, Tables::Npy(files)) => files.read(table, stem, shape, out),
+            (Table::Boxes, _) => self.boxes.read(stem, shape, take),
+            (_, Tables::Hdf5(files)) => files.read(table, stem, shape, take),
+            (_, Tables::Npy(files)) => files.read(table, stem, shape, take),
         }
     }
+}
+
+/// What is done with some rows of a table.
+type Take<'a> = &'a mut dyn FnMut(&[f32]);
+
+/// Numbers that are decoded at a time: they stay in a core's nearest cache.
+const DECODED: usize = 4 << 10;
+
+/// Shows `take` numbers of `width` bytes each, some whole rows of `columns` at a time.
+fn decoded(bytes: &[u8], width: usize, columns: usize, take: Take) {
+    thread_local! {
+        static NUMBERS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    }
+    let rows = (DECODED / columns.max(1)).max(1);
+    NUMBERS.with_borrow_mut(|numbers| {
+        for bytes in bytes.chunks((rows * columns * width).max(1)) {
+            numbers.resize(bytes.len() / width, 0.0);
+            match width {
+                2 => decode_half(bytes, numbers),
+                _ => decode_single(bytes, numbers),
+            }
+            take(numbers);
+        }
+    });
 }
 
 /// An error unless a table's shape is the expected one.

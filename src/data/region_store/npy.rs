@@ -8,7 +8,7 @@ use npyz::{DType, Endianness, NpyFile, Order, TypeChar};
 
 use crate::data::error::{DataError, RegionProblem};
 
-use super::{Table, check_shape, decode_half, decode_single};
+use super::{Table, Take, check_shape, decoded};
 
 /// The folder of the files.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ impl NpyTables {
         if path.is_file() { Ok(()) } else { Err(missing()) }
     }
 
-    /// A table of an image.
-    pub fn read(&self, table: Table, stem: &str, shape: [usize; 2], out: &mut [f32]) -> Result<(), DataError> {
+    /// Shows `take` a table of an image, some whole rows at a time.
+    pub fn read(&self, table: Table, stem: &str, shape: [usize; 2], take: Take) -> Result<(), DataError> {
         let path = self.path(table, stem);
         let problem = |problem| DataError::region(&path, "", problem);
         let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
@@ -57,11 +57,8 @@ impl NpyTables {
             return Err(problem(RegionProblem::FortranOrder));
         }
         let data = file.into_inner();
-        let data = data.get(..width * out.len()).ok_or_else(|| problem(RegionProblem::CutShort))?;
-        match width {
-            2 => decode_half(data, out),
-            _ => decode_single(data, out),
-        }
+        let data = data.get(..width * shape[0] * shape[1]).ok_or_else(|| problem(RegionProblem::CutShort))?;
+        decoded(data, width, shape[1], take);
         Ok(())
     }
 }
